@@ -1,0 +1,65 @@
+"""tfopt: trains a Keras model, makes it small and fast, converts it to TFLite, proves and measures the result.
+
+    import tfopt
+    report = tfopt.run("recipes/digits.toml")
+
+Nothing heavy is loaded by `import tfopt`: each public name below brings its module when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Artifact": "types",
+    "Choice": "types",
+    "Data": "types",
+    "Fit": "types",
+    "Recipe": "types",
+    "Step": "types",
+    "Timing": "types",
+    "Trace": "types",
+    "Verdict": "types",
+    "ArtifactError": "errors",
+    "BridgeError": "errors",
+    "ConversionError": "errors",
+    "DataError": "errors",
+    "LimitError": "errors",
+    "OptionError": "errors",
+    "RecipeError": "errors",
+    "RunError": "errors",
+    "TfoptError": "errors",
+    "UnsupportedModel": "errors",
+    "Report": "reporting",
+    "benchmark": "timing",
+    "chain": "techniques",
+    "convert": "conversion",
+    "load": "loading",
+    "measure": "measures",
+    "prune": "techniques",
+    "quantize_aware": "techniques",
+    "run": "pipeline",
+    "save": "loading",
+    "train": "training",
+    "verify": "verification",
+}
+_MODULES = ("datasets", "models", "strategies", "techniques")
+
+__all__ = sorted([*_HOMES, *_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value  # the next use finds it at once
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,99 @@
+"""The signature is the schema: a function's keyword-only parameters, read and checked from their annotations by pydantic.
+
+Datasets, models, techniques and formats are plain functions. What a recipe may say of one, what `tfopt list` prints of it, and what
+is refused when it is called from Python all come from here, and so from its signature alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+
+from .errors import OptionError, nearest
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword-only parameter: its name, its resolved annotation and its default (REQUIRED without one)."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+
+@functools.cache
+def options_of(function: Callable) -> Mapping[str, Option]:
+    """The options of a function, by name. Each annotation is resolved alone, so that the others may name what is not loaded."""
+    function = inspect.unwrap(function)
+    return {
+        parameter.name: Option(parameter.name, _resolve(parameter.annotation, function), parameter.default)
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def _resolve(annotation: Any, function: Callable) -> Any:
+    holder = type("Holder", (), {"__annotations__": {"it": annotation}, "__module__": function.__module__})
+    return typing.get_type_hints(holder, globalns=function.__globals__, include_extras=True)["it"]
+
+
+@functools.cache
+def _adapter(function: Callable, name: str) -> pydantic.TypeAdapter:
+    return pydantic.TypeAdapter(options_of(function)[name].annotation, config={"arbitrary_types_allowed": True})
+
+
+def problem_with(function: Callable, name: str, value: Any) -> str | None:
+    """What is wrong with a value for an option, as the end of a sentence; None where nothing is.
+
+    >>> problem_with(prune, "sparsity", 1.2)
+    'should be less than 1'
+    """
+    try:
+        _adapter(function, name).validate_python(value, strict=True)
+    except pydantic.ValidationError as error:
+        return " or ".join(dict.fromkeys(_plainly(e) for e in error.errors(include_url=False)))
+    return None
+
+
+def _plainly(error: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"] if isinstance(part, int))
+    text = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"element {where} {text}" if where else text
+
+
+def problems_with(function: Callable, given: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a set of options: unknown names, missing ones, wrong types and values; a sentence each."""
+    known = options_of(function)
+    problems = [f"{name}: unknown option; {nearest(name, known)}" for name in given if name not in known]
+    problems += [f"{o.name}: missing; it has no default" for o in known.values() if o.default is REQUIRED and o.name not in given]
+    for name, value in given.items():
+        if name in known and (problem := problem_with(function, name, value)):
+            problems.append(f"{name} = {value!r}: {problem}")
+    return problems
+
+
+def checked(function: Callable) -> Callable:
+    """A decorator: calls from Python are refused with the same sentences as recipes are.
+
+    Raises (on call):
+      OptionError: a keyword-only argument of the wrong type or out of range.
+    """
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        known = options_of(function)
+        problems = problems_with(function, {k: v for k, v in kwargs.items() if k in known})
+        problems = [p for p in problems if not p.endswith("missing; it has no default")]  # Python's own TypeError says it
+        if problems:
+            raise OptionError(f"{function.__name__}: " + "; ".join(problems))
+        return function(*args, **kwargs)
+
+    return call

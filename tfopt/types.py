@@ -1,0 +1,408 @@
+"""The nouns of tfopt: frozen dataclasses that hold what the verbs pass on to each other. Standard library only.
+
+A *model* is a plain `tf_keras.Model` with no class of ours around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import hashlib
+import logging
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import ArtifactError, OptionError
+
+log = logging.getLogger("tfopt")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Real examples, split and ready for a model.
+
+    Each of `train`, `validation`, `test` and `calibration` is a `tf.data.Dataset` of *single* examples `(x, y)` of known
+    cardinality: x as the model takes it, without a batch dimension; y an int32 class index. Batching, shuffling and augmenting
+    are the pipeline's.
+
+    Attributes:
+      name: what the set is called in reports.
+      task: what is to be learnt from it; "classification" (one class of several).
+      train, validation, test: disjoint; the test set is read once, for the number that is reported.
+      calibration: a few hundred training examples, for quantization ranges. Never from test.
+      input_shape: of one example, e.g. `(28, 28, 1)`.
+      classes: the classes' names, in the order of their indices.
+      fingerprint: a hash of the content and of how it was split; another one means other data.
+      input_dtype: of x, as a name.
+      loss: a Keras loss by name, for a model that ends in probabilities.
+      metric: the Keras metric by name that scores and limits speak of.
+      augmentation: `(x, seed) -> x` on one training example, with an int32 seed of shape (2,) for `tf.random.stateless_*`; or None.
+    """
+
+    name: str
+    task: Literal["classification"]
+    train: Any
+    validation: Any
+    test: Any
+    calibration: Any
+    input_shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    fingerprint: str
+    input_dtype: str = "float32"
+    loss: str = "sparse_categorical_crossentropy"
+    metric: str = "accuracy"
+    augmentation: Callable[[Any, Any], Any] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How to train. In a technique `fit=None` means no training: its data-free variant.
+
+    Attributes:
+      epochs: how often every training example is seen, at most.
+      batch_size: examples a step, over all replicas together.
+      learning_rate: at the schedule's start.
+      schedule: "constant", or "cosine" (half a cosine down to zero over all epochs; Loshchilov & Hutter 2017,
+        arXiv:1608.03983, without restarts).
+      optimizer: "adam", "sgd" (with Nesterov momentum 0.9) or "rmsprop".
+      patience: stop after so many epochs without a smaller validation loss, and go back to the best epoch's weights; None trains
+        all epochs and keeps the last weights.
+      seed: all that is random in training follows from (seed, epoch, step).
+
+    Raises:
+      OptionError: a value out of range.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        problems = [
+            f"{name} = {getattr(self, name)!r}: should be {bound}"
+            for name, bound, good in (
+                ("epochs", "at least 1", self.epochs >= 1),
+                ("batch_size", "at least 1", self.batch_size >= 1),
+                ("learning_rate", "above 0", self.learning_rate > 0),
+                ("patience", "at least 1, or left out", self.patience is None or self.patience >= 1),
+                ("seed", "from 0 to 2**31 - 1", 0 <= self.seed < 2**31),
+                ("schedule", "'constant' or 'cosine'", self.schedule in ("constant", "cosine")),
+                ("optimizer", "'adam', 'sgd' or 'rmsprop'", self.optimizer in ("adam", "sgd", "rmsprop")),
+            )
+            if not good
+        ]
+        if problems:
+            raise OptionError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a technique does with one layer: `treated` or not, and the `reason`. A plan is a tuple of these."""
+
+    layer: str
+    treated: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A name from one of the tables (DATASETS, MODELS, FORMATS, ...) and the keyword arguments to call it with."""
+
+    use: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step(Call):
+    """One technique of a recipe: `use` is a key of TECHNIQUES; `options` may hold a `Fit` under "fit"."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run as data: what `tfopt run` reads from a TOML file.
+
+    Attributes:
+      name: names the run's folder; letters, digits, dot, dash and underscore.
+      data, model, strategy: calls into the tables of the same names.
+      fit: how the model is first trained.
+      steps: the techniques, in order.
+      formats: what to export, each from the plain and from the optimized model.
+      limits: format label -> limit -> value, on the optimized model's row.
+      seed: of everything random.
+      note: a sentence for the reader.
+      quick: shrunk to seconds (few examples, one epoch); its numbers say nothing and its limits are not checked.
+    """
+
+    name: str
+    data: Call
+    model: Call
+    fit: Fit
+    steps: tuple[Step, ...] = ()
+    formats: tuple[Call, ...] = (Call("float32"), Call("int8"))
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    strategy: Call = Call("auto")
+    seed: int = 0
+    note: str = ""
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A converted model.
+
+    Attributes:
+      name: a file name without its ending, e.g. "optimized-int8".
+      format: the format's label, e.g. "int8".
+      content: the .tflite file's bytes.
+      steps: what made the model, e.g. `("train", "prune", "quantize_aware")`.
+    """
+
+    name: str
+    format: str
+    content: bytes = field(repr=False)
+    steps: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Of the content, in hexadecimal digits."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes the content to `path` (a folder gets `name`.tflite), whole or not at all, and returns the file's path.
+
+        Raises:
+          ArtifactError: another file stands there, or it can't be written. The same bytes are no obstacle.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / f"{self.name}.tflite"
+        try:
+            if path.exists():
+                if path.read_bytes() == self.content:
+                    return path
+                raise ArtifactError(f"{path}: another file stands here already; choose another name or remove it first")
+            write_atomically(path, self.content)
+        except OSError as error:
+            raise ArtifactError(f"{path}: can't be written ({error.strerror or error}); free space or choose another place") from error
+        return path
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a converted file is worth on the test set.
+
+    Attributes:
+      metric: what the score measures, e.g. "accuracy".
+      score: of the converted file, on all `examples` test examples.
+      interval: the score's 95 % confidence interval (low, high).
+      baseline: the same score of the trained Keras model before any step.
+      agreement: the share of examples on which both predict the same class.
+      largest_error: the largest |difference| between any of their outputs, in the units of the model's output.
+      examples: how many test examples were run.
+      broken: a sentence for each limit that is broken.
+    """
+
+    metric: str
+    score: float
+    interval: tuple[float, float]
+    baseline: float
+    agreement: float
+    largest_error: float
+    examples: int
+    broken: tuple[str, ...] = ()
+
+    @property
+    def drop(self) -> float:
+        """How much worse than the baseline the score is; negative where it is better."""
+        return self.baseline - self.score
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one inference takes.
+
+    Attributes:
+      samples_ms: the wall time of every counted run, in milliseconds, in the order they were made.
+      warmup: how many runs came before and are not counted.
+      threads: how many threads the runtime was given.
+      runtime: its name and version.
+      machine: the CPU's name and its number of cores.
+      inputs: what was run on: "test examples" or "random values".
+    """
+
+    samples_ms: tuple[float, ...] = field(repr=False)
+    warmup: int
+    threads: int
+    runtime: str
+    machine: str
+    inputs: str
+
+    @property
+    def median_ms(self) -> float:
+        """Half of the runs were faster."""
+        return statistics.median(self.samples_ms)
+
+    @property
+    def p90_ms(self) -> float:
+        """Nine runs of ten were faster."""
+        return statistics.quantiles(self.samples_ms, n=10, method="inclusive")[-1]
+
+    @property
+    def p99_ms(self) -> float:
+        """Ninety-nine runs of a hundred were faster."""
+        return statistics.quantiles(self.samples_ms, n=100, method="inclusive")[-1]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One weight tensor as it stands in the .tflite.
+
+    Attributes:
+      name: the tensor's name. op: the kind of operation that reads it, e.g. "CONV_2D". dtype: e.g. "int8".
+      shape: in the file's own layout, e.g. (out, height, width, in) for CONV_2D.
+      zeros: per output channel, the share of weights that are exactly zero (int8: that equal the zero point).
+      distinct: per output channel, how many different values there are.
+    """
+
+    name: str
+    op: str
+    dtype: str
+    shape: tuple[int, ...]
+    zeros: tuple[float, ...] = field(repr=False)
+    distinct: tuple[int, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the .tflite: its kind, its output's name and dtype, and its weights' dtype (None without weights)."""
+
+    kind: str
+    name: str
+    dtype: str
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a .tflite is made of, read back from the file.
+
+    Attributes:
+      bytes, gzip_bytes: the file's size, and after `gzip -9`.
+      parameters: weights and biases.
+      macs: multiply-accumulates of one inference. `uncounted` names the kinds of operation with weights that it leaves out.
+      sparsity: the share of zeros over all kernels.
+      kernels, operations: one by one.
+    """
+
+    bytes: int
+    gzip_bytes: int
+    parameters: int
+    macs: int
+    sparsity: float
+    kernels: tuple[Kernel, ...] = field(repr=False)
+    operations: tuple[Operation, ...] = field(repr=False)
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def int8_operations(self) -> int:
+        """How many operations compute in 8 bits (their output is int8 or uint8)."""
+        return sum(operation.dtype in ("int8", "uint8") for operation in self.operations)
+
+    @property
+    def float_operations(self) -> tuple[Operation, ...]:
+        """The operations whose output is float (DEQUANTIZE and its like aside): what stayed float."""
+        return tuple(o for o in self.operations if o.dtype.startswith("float") and o.kind not in ("QUANTIZE", "DEQUANTIZE"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a report: an artifact and all that was measured on it."""
+
+    artifact: Artifact
+    verdict: Verdict
+    timing: Timing
+    measures: Measures
+
+
+class Trace:
+    """What the fits and techniques of a run found: a list of plain dicts, each with a "kind", ready for JSON.
+
+    Open one with `with Trace() as trace:`; `record` then writes into it. Without an open one, records go to the log.
+
+    >>> with Trace() as trace:
+    ...     record("note", text="three layers stayed float")
+    >>> trace.entries
+    [{'kind': 'note', 'text': 'three layers stayed float'}]
+    """
+
+    def __init__(self):
+        self.entries: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Trace:
+        self._token = _trace.set(self)
+        return self
+
+    def __exit__(self, *_):
+        _trace.reset(self._token)
+
+
+_trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("tfopt_trace", default=None)
+
+
+def record(kind: str, **facts: Any) -> None:
+    """Adds what was found to the open trace, or to the log where none is open.
+
+    Kinds in use: "curve" (name, history: metric -> a value an epoch), "choices" (technique, choices: a dict a layer), "ranges"
+    (technique, ranges: name -> [low, high]) and "note" (text).
+    """
+    trace = _trace.get()
+    if trace is None:
+        log.info("%s: %s", kind, facts)
+    else:
+        trace.entries.append({"kind": kind, **facts})
+
+
+def record_plan(technique: str, plan: Sequence[Choice]) -> None:
+    """Records a technique's plan."""
+    record("choices", technique=technique, choices=[{"layer": c.layer, "treated": c.treated, "reason": c.reason} for c in plan])
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: beside its place first, to the disk, then renamed into it.
+
+    Raises:
+      OSError: it can't be written; nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary_beside(path) as (descriptor, name):
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        yield descriptor, name
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
