@@ -10,16 +10,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.metadata
 import os
+import random
+import sys
+import tempfile
 import warnings
 from types import ModuleType
 
 
 @functools.cache
 def tensorflow() -> ModuleType:
-    """The module `tensorflow`, with its C++ chatter below errors turned off unless the user set TF_CPP_MIN_LOG_LEVEL."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return importlib.import_module("tensorflow")
+    """The module `tensorflow`, its C++ chatter kept off the terminal unless the user set TF_CPP_MIN_LOG_LEVEL."""
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return importlib.import_module("tensorflow")
+    with _environment_kept("TF_CPP_MIN_LOG_LEVEL"), _stderr_held_back():
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        tf = importlib.import_module("tensorflow")
+        tf.config.list_physical_devices()  # looks for GPUs now, and complains now where there are none
+        return tf
 
 
 @functools.cache
@@ -47,6 +56,28 @@ def tfmot_private(path: str) -> ModuleType:
 
 
 @contextlib.contextmanager
+def _stderr_held_back():
+    """What the C++ side writes to stderr goes to a file, and to the terminal only if something is raised.
+
+    TensorFlow writes eight lines about oneDNN and missing CUDA before its own log level is in force: no variable turns them off.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            file.seek(0)
+            os.write(2, file.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextlib.contextmanager
 def _environment_kept(name: str):
     before = os.environ.get(name)
     try:
@@ -56,3 +87,40 @@ def _environment_kept(name: str):
             os.environ.pop(name, None)
         else:
             os.environ[name] = before
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that decide what a run's numbers are; TF-MOT's from its metadata, since importing it is slow."""
+    numpy = importlib.import_module("numpy")
+    return {
+        "tensorflow": tensorflow().__version__,
+        "tf_keras": keras().__version__,
+        "tensorflow-model-optimization": importlib.metadata.version("tensorflow-model-optimization"),
+        "ai-edge-litert": importlib.metadata.version("ai-edge-litert"),
+        "numpy": numpy.__version__,
+    }
+
+
+@contextlib.contextmanager
+def seeded(seed: int):
+    """Makes the weights that are initialized inside follow from `seed`, and leaves no random state changed.
+
+    tf_keras initializers without a seed of their own draw one from Keras's seed generator, or from Python's global `random`.
+    """
+    holder = importlib.import_module(f"{keras().__name__}.src.backend")._SEED_GENERATOR
+    before = getattr(holder, "generator", None)
+    holder.generator = random.Random(seed)
+    try:
+        yield
+    finally:
+        holder.generator = before
+
+
+def is_quantized(layer) -> bool:
+    """Whether a layer emulates quantization (TF-MOT's wrappers); asked by name, so that TF-MOT need not be loaded."""
+    return type(layer).__name__ in ("QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer", "QuantizeAnnotate")
+
+
+def trusted_lambdas():
+    """A scope in which Lambda layers may be rebuilt from their own Python code: for copies of a model that is in memory already."""
+    return importlib.import_module(f"{keras().__name__}.src.saving.serialization_lib").SafeModeScope(safe_mode=False)

@@ -1,0 +1,1 @@
+"""Model -> model: copying, rewriting, selecting. Nothing here trains, and nothing here changes the model that it is given."""

@@ -1,0 +1,63 @@
+"""A model of one's own to change: every technique begins with `copy_of`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import backend
+from ..errors import UnsupportedModel
+
+
+def copy_of(model: Any) -> Any:
+    """A new model of the same layers, names and weights, in the current distribution strategy; not compiled.
+
+    Args:
+      model: a built tf_keras model, sequential or functional, without quantization or pruning wrappers.
+
+    Raises:
+      UnsupportedModel: another kind of model; the message says what to do.
+
+    >>> twin = copy_of(model)
+    >>> twin is model, twin.predict(x) == model.predict(x)
+    """
+    check_supported(model)
+    with backend.trusted_lambdas():
+        copy = backend.keras().models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def check_supported(model: Any) -> None:
+    """Raises UnsupportedModel, saying what to do, for a model whose layers can't be seen or must not be touched."""
+    keras = backend.keras()
+    if not isinstance(model, keras.Model):
+        if type(model).__module__.split(".")[0] == "keras":
+            raise UnsupportedModel(
+                f"{model.name!r} is a Keras 3 model, and only Keras 2 (tf_keras) models can be optimized: TF-MOT refuses Keras 3. "
+                "Build it with tf_keras layers, or load it from a file that tf_keras saved"
+            )
+        raise UnsupportedModel(f"expected a tf_keras model, got {type(model).__module__}.{type(model).__name__}")
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise UnsupportedModel(f"{model.name!r} is not built yet, so it has no weights: give its first layer an input_shape")
+    if not model._is_graph_network:  # subclassed models, and Sequential ones that were built without an input shape
+        raise UnsupportedModel(
+            f"{model.name!r} is a subclassed model: its layers' connections can't be seen. Rebuild it with the functional API: "
+            "tf_keras.Model(inputs, outputs)"
+        )
+    for layer in model.layers:
+        if backend.is_quantized(layer):
+            raise UnsupportedModel(f"{model.name!r} is quantization-aware already (layer {layer.name!r}); quantize_aware comes last")
+        if type(layer).__name__.startswith(("PruneLowMagnitude", "ClusterWeights")):
+            raise UnsupportedModel(f"{model.name!r} holds TF-MOT's wrapper {layer.name!r}; strip it first: strip_pruning")
+
+
+def all_layers(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Every layer with its name, those of nested models as `outer/inner`, in the model's order; input layers left out."""
+    keras = backend.keras()
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += all_layers(layer, f"{prefix}{layer.name}/")
+        elif not isinstance(layer, keras.layers.InputLayer):
+            found.append((prefix + layer.name, layer))
+    return found

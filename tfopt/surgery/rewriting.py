@@ -1,0 +1,138 @@
+"""The layer graph rebuilt: nested models laid open, ReLU layers pulled into the layers before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import backend
+
+# The weight layers of which TF-MOT's ReLU transforms take the weight quantizer away (with a prefix match, so Conv2DTranspose too).
+FUSABLE = ("Dense", "Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose")
+
+
+def flattened(model: Any) -> Any:
+    """The same model without models inside it: a nested model's layers stand in its place, named `outer_inner` where names clash."""
+    return rebuilt(model, _twin)
+
+
+def relu_fused(model: Any) -> tuple[Any, dict[str, str]]:
+    """The same model with each ReLU pulled into the linear Dense or convolution before it, and what was fused: relu -> layer.
+
+    A plain ReLU or ReLU6, as a layer or as an Activation, whose input nobody else reads. TFLite computes the two in one operation, so a
+    quantization-aware model has to round once, after the ReLU. Nested models are laid open on the way.
+    """
+    model = flattened(model)
+    fusable = [
+        (before, relu)
+        for before, relu in pairs(model)
+        if _relu_name(relu) and type(before).__name__ in FUSABLE and activation_name(before) == "linear"
+    ]
+    fused = {relu.name: before.name for before, relu in fusable}
+    activations = {before.name: _relu_name(relu) for before, relu in fusable}
+
+    def remake(layer):
+        if layer.name in fused:
+            return None
+        return _twin(layer, activation=activations[layer.name]) if layer.name in activations else _twin(layer)
+
+    return rebuilt(model, remake), fused
+
+
+def rebuilt(model: Any, remake: Callable[[Any], Any | None]) -> Any:
+    """A new functional model: each layer replaced by `remake(layer)`, or left out where that is None; weights are copied.
+
+    Args:
+      model: sequential or functional; nested models are laid open.
+      remake: gives a new layer with the same weights' shapes, or None for a layer with one input that may be skipped.
+    """
+    keras = backend.keras()
+    named = zip(model.inputs, model.input_names, strict=True)
+    inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name) for tensor, name in named]
+    tensors = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
+    made: dict[int, Any] = {}
+    _walk(model, tensors, made, remake, set())
+    outputs = _mapped(model._nested_outputs, tensors)
+    new = keras.Model(_nested_like(model, inputs), outputs, name=model.name)
+    for old, layer in made.values():
+        layer.set_weights(old.get_weights())
+    return new
+
+
+def pairs(model: Any) -> list[tuple[Any, Any]]:
+    """The layers (before, after) of which the one reads the other's output, both called once and nobody else reading it."""
+    readers: dict[int, list[Any]] = {id(tensor): [None] for tensor in model.outputs}
+    calls: dict[int, int] = {}
+    producers: dict[int, Any] = {}
+    for node in _nodes(model):
+        calls[id(node.layer)] = calls.get(id(node.layer), 0) + 1
+        producers.update({id(tensor): node.layer for tensor in _flat(node.outputs)})
+        for tensor in _flat(node.keras_inputs):
+            readers.setdefault(id(tensor), []).append(node.layer)
+    found = [(producers[tensor], layers[0]) for tensor, layers in readers.items() if len(layers) == 1 and tensor in producers]
+    return [(before, after) for before, after in found if after is not None and calls[id(before)] == calls[id(after)] == 1]
+
+
+def activation_name(layer: Any) -> str | None:
+    """The name of a layer's activation function, or None where it has none."""
+    return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+def _relu_name(layer: Any) -> str | None:
+    if type(layer).__name__ == "Activation":
+        return activation_name(layer) if activation_name(layer) in ("relu", "relu6") else None
+    if type(layer).__name__ == "ReLU" and not layer.negative_slope and not layer.threshold:
+        return {None: "relu", 6.0: "relu6"}.get(None if layer.max_value is None else float(layer.max_value))
+    return None
+
+
+def _twin(layer: Any, **changes: Any) -> Any:
+    with backend.trusted_lambdas():
+        return type(layer).from_config({**layer.get_config(), **changes})
+
+
+def _walk(model: Any, tensors: dict, made: dict, remake: Callable, names: set[str]) -> None:
+    keras = backend.keras()
+    for node in _nodes(model):
+        arguments, keywords = _mapped(node.call_args, tensors), _mapped(node.call_kwargs, tensors)
+        if isinstance(node.layer, keras.Model):
+            inner = node.layer
+            tensors.update({id(old): new for old, new in zip(inner.inputs, _flat(arguments[0]), strict=True)})
+            _walk(inner, tensors, made, remake, names)
+            results = _mapped(inner._nested_outputs, tensors)
+        else:
+            layer = _made(node.layer, made, remake, names)
+            results = layer(*arguments, **keywords) if layer is not None else arguments[0]
+        tensors.update({id(old): new for old, new in zip(_flat(node.outputs), _flat(results), strict=True)})
+
+
+def _made(layer: Any, made: dict, remake: Callable, names: set[str]) -> Any | None:
+    """The layer's replacement, made once however often it is called, and under a name that is still free."""
+    if id(layer) not in made:
+        new = remake(layer)
+        if new is None:
+            return None
+        while new.name in names:
+            new._name += "_"
+        names.add(new.name)
+        made[id(layer)] = (layer, new)
+    return made[id(layer)][1]
+
+
+def _nodes(model: Any) -> list[Any]:
+    """The calls of the model's layers, each after those that it needs; inputs left out."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def _mapped(structure: Any, tensors: dict) -> Any:
+    return backend.tensorflow().nest.map_structure(lambda item: tensors.get(id(item), item), structure)
+
+
+def _flat(structure: Any) -> list[Any]:
+    return backend.tensorflow().nest.flatten(structure)
+
+
+def _nested_like(model: Any, inputs: list[Any]) -> Any:
+    """The new inputs in the structure (one, list, dict) of the old ones; a Sequential's single input as it is."""
+    return backend.tensorflow().nest.pack_sequence_as(model._nested_inputs, inputs)
