@@ -1,0 +1,128 @@
+"""The callbacks of a fit."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import tqdm
+from tf_keras.callbacks import Callback
+from tf_keras.src.backend import RandomGenerator
+from tf_keras.src.engine.base_layer import BaseRandomLayer
+
+from . import progress
+from .errors import OptionError
+from .types import Fit
+
+
+class Keeper(Callback):
+    """Keeps the curves and the best weights, stops early, and saves all of it after each epoch.
+
+    Attributes:
+      history: metric -> its value after each epoch.
+    """
+
+    def __init__(self, fit: Fit, *, settled: int, file: Path | None):
+        super().__init__()
+        self.fit, self.settled, self.file = fit, settled, file
+        self.history: dict[str, list[float]] = {}
+        self.best_loss, self.best_epoch, self.best_weights = math.inf, -1, None
+
+    def resume(self, model: Any) -> int:
+        """Puts the model where the saved state says, and returns the epoch to go on with (`fit.epochs` where nothing is left to do)."""
+        saved = progress.read(self.file)
+        if saved is None:
+            return 0
+        facts, arrays = saved
+        variables = [*model.weights, *_optimizer_variables(model)]
+        for variable, array in zip(variables, arrays, strict=False):  # the best weights follow
+            variable.assign(array)
+        self.history, self.best_epoch = facts["history"], facts["best_epoch"]
+        self.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
+        self.best_weights = arrays[len(variables) :] or None
+        return self.fit.epochs if facts["stopped"] else facts["epoch"] + 1
+
+    def on_train_begin(self, logs=None):
+        layers = [layer for layer in self.model._flatten_layers() if isinstance(layer, BaseRandomLayer)]
+        self.generators = [(layer._random_generator, layer._random_generator._rng_type) for layer in layers]
+        with self.model.distribute_strategy.scope():
+            for generator, _ in self.generators:
+                generator._rng_type, generator._built = RandomGenerator.RNG_STATEFUL, False
+                generator._maybe_init()
+
+    def on_train_end(self, logs=None):
+        for generator, kind in self.generators:  # so that the layers' configs are again what the user wrote
+            generator._rng_type, generator._built = kind, False
+            generator._maybe_init()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for number, (generator, _) in enumerate(self.generators):
+            generator._generator.reset_from_seed((self.fit.seed * 1_000_003 + epoch) * 1_009 + number)
+
+    def on_epoch_end(self, epoch, logs=None):
+        for metric, value in logs.items():
+            self.history.setdefault(metric, []).append(float(value))
+        if not math.isfinite(logs["loss"]):
+            raise OptionError(f"training diverged: the loss is {logs['loss']} in epoch {epoch + 1}; a smaller fit.learning_rate helps")
+        if self.fit.patience is not None and epoch >= self.settled and logs["val_loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = float(logs["val_loss"]), epoch
+            self.best_weights = [weight.numpy() for weight in self.model.weights]
+        stopped = self.fit.patience is not None and 0 <= self.best_epoch <= epoch - self.fit.patience
+        self.model.stop_training = stopped
+        self._save(epoch, stopped)
+
+    def finish(self, model: Any) -> None:
+        """Goes back to the best weights, where the fit asks for them."""
+        if self.best_weights is not None:
+            for variable, array in zip(model.weights, self.best_weights, strict=True):
+                variable.assign(array)
+
+    def _save(self, epoch: int, stopped: bool) -> None:
+        if self.file is None:
+            return
+        variables = [*self.model.weights, *_optimizer_variables(self.model)]
+        facts = {
+            "epoch": epoch,
+            "stopped": stopped,
+            "history": self.history,
+            "best_loss": self.best_loss if self.best_epoch >= 0 else None,
+            "best_epoch": self.best_epoch,
+        }
+        progress.write(self.file, facts, [v.numpy() for v in variables] + (self.best_weights or []))
+
+
+def _optimizer_variables(model: Any) -> list[Any]:
+    return list(model.optimizer.variables)
+
+
+class Progress(Callback):
+    """One line that fills up, in a terminal and in a notebook; nothing where stderr is a pipe or a file."""
+
+    def __init__(self, name: str, epochs: int, steps: int):
+        super().__init__()
+        self.name, self.epochs, self.steps = name, epochs, steps
+
+    def on_train_begin(self, logs=None):
+        shape = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed}<{remaining} {postfix}"
+        hidden = not (sys.stderr.isatty() or _in_notebook())
+        self.bar = tqdm.tqdm(total=self.epochs * self.steps, desc=self.name, disable=hidden, bar_format=shape, leave=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.bar.n = epoch * self.steps
+        self.bar.set_description_str(f"{self.name}: epoch {epoch + 1}/{self.epochs}", refresh=False)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.set_postfix({key: f"{value:.4f}" for key, value in logs.items()})
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config

@@ -1,0 +1,92 @@
+"""The only compile() and fit(): losses, metrics, schedules, callbacks, and going on after an interruption.
+
+All randomness follows from (seed, epoch, step): the pipeline shuffles and augments by it, and dropout's generators are set anew at the
+start of each epoch. So no random state is saved, and a fit that was interrupted after epoch k and goes on from there ends with the
+same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import backend, pipelines, progress
+from .surgery import copying
+from .types import Data, Fit, record
+
+
+def train(model: Any, data: Data, fit: Fit) -> Any:
+    """Trains a copy of the model and returns it; the model itself stays as it is.
+
+    Args:
+      model: a tf_keras model that takes `data.input_shape` and gives a value for each class: probabilities after a softmax, else logits.
+      data: where the examples come from; the validation set decides when to stop.
+      fit: how to train.
+
+    Raises:
+      DataError: the model does not fit the data.
+      OptionError: the loss became infinite or not a number.
+
+    >>> model = train(models.convnet(data.input_shape, data.num_classes), data, Fit(epochs=20, patience=5))
+    """
+    model = copying.copy_of(model)
+    fit_in_place(model, data, fit, name="train")
+    return model
+
+
+def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequence[Any] = (), settled: int = 0) -> None:
+    """Trains the model itself: what `train` and the techniques share.
+
+    Args:
+      name: of the curve in the report.
+      callbacks: run before ours, so that what they do to the weights at an epoch's end is in what is kept.
+      settled: the first epoch (from 0) whose weights may be the best; before it a technique is still changing the model.
+    """
+    from . import _tf_training
+
+    pipelines.check_fits(model, data)
+    steps = pipelines.steps_per_epoch(data, fit)
+    with model.distribute_strategy.scope():
+        model.compile(optimizer=_optimizer(fit, steps), loss=_loss(model, data), metrics=[data.metric])
+        model.optimizer.build(model.trainable_variables)
+    keeper = _tf_training.Keeper(fit, settled=settled, file=progress.next_file())
+    first = keeper.resume(model)
+    if first < fit.epochs:
+        model.fit(
+            pipelines.training_batches(data, fit, first_epoch=first),
+            epochs=fit.epochs,
+            initial_epoch=first,
+            steps_per_epoch=steps,
+            validation_data=pipelines.batches(data.validation, fit.batch_size),
+            verbose=0,
+            callbacks=[*callbacks, keeper, _tf_training.Progress(name, fit.epochs, steps)],
+        )
+    keeper.finish(model)
+    record("curve", name=name, history=keeper.history)
+
+
+def ends_in_probabilities(model: Any) -> bool:
+    """Whether the model's output comes from a softmax (a layer or an activation), rather than being logits."""
+    layer = model.layers[-1] if not hasattr(model.output, "_keras_history") else model.output._keras_history.layer
+    layer = getattr(layer, "layer", layer)  # inside TF-MOT's wrappers
+    if isinstance(layer, backend.keras().Model):
+        return ends_in_probabilities(layer)
+    activation = getattr(layer, "activation", None)
+    activation = getattr(activation, "activation", activation)  # inside TF-MOT's QuantizeAwareActivation
+    return type(layer).__name__ == "Softmax" or getattr(activation, "__name__", "") == "softmax"
+
+
+def _loss(model: Any, data: Data) -> Any:
+    config = {"class_name": data.loss, "config": {"from_logits": not ends_in_probabilities(model)}}
+    config["class_name"] = "".join(word.capitalize() for word in data.loss.split("_"))
+    return backend.keras().losses.deserialize(config)
+
+
+def _optimizer(fit: Fit, steps: int) -> Any:
+    optimizers = backend.keras().optimizers
+    rate = fit.learning_rate
+    if fit.schedule == "cosine":
+        rate = optimizers.schedules.CosineDecay(rate, decay_steps=steps * fit.epochs)
+    if fit.optimizer == "sgd":
+        return optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    return {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop}[fit.optimizer](rate)
