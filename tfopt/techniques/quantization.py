@@ -1,0 +1,213 @@
+"""Quantization-aware training: the model learns with the rounding that int8 will do to it.
+
+Every weight w and activation x passes through a fake quantization,
+
+    q(x) = s (clip(round(x / s) + z, -128, 127) - z),
+
+whose gradient is taken as that of the identity inside the range (the straight-through estimator). Kernels are symmetric (z = 0; one
+scale s a channel for convolutions, one a tensor for Dense), activations have one scale a tensor. After training, the converter finds the
+ranges in the model and needs no calibration.
+
+TF-MOT's wrappers do the fake quantization. Around them stands what they need to be right:
+
+- ReLU layers are fused into the layer before them: TF-MOT would leave that layer's kernel unquantized.
+- Activation ranges are measured on the calibration data before the first step: TF-MOT starts at [-6, 6] and moves a thousandth a step.
+- Kernels that hold zeros (from `prune`) keep them: their masks go into the fake quantization, so no gradient reaches a zero.
+- What TF-MOT can't quantize stays float, with the reason in the plan.
+
+Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .. import backend, options, pipelines, training
+from ..errors import DataError, UnsupportedModel
+from ..surgery import copying, rewriting
+from ..surgery.selecting import Where, selector
+from ..types import Choice, Data, Fit, record, record_plan
+
+# After these, and when nothing else reads their output, TF-MOT folds a BatchNorm as the converter will. After a Dense it would
+# wrap one as well, but the converter then leaves the FULLY_CONNECTED in float.
+_FOLDING = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
+_BATCH_NORMS = ("BatchNormalization", "SyncBatchNormalization")
+# What TF-MOT takes as `activation=` of a layer with weights, less swish, which the converter leaves in float there, and with relu6, for
+# which there is a config of ours.
+_INLINE_ACTIVATIONS = ("linear", "relu", "relu6", "gelu", "softmax", "sigmoid", "tanh")
+_LAYER_ACTIVATIONS = (*_INLINE_ACTIVATIONS, "swish")
+
+
+def plan(model: Any, *, where: Where = None, **_: Any) -> tuple[Choice, ...]:
+    """Which layers `quantize_aware` will treat, which ReLUs it fuses, and why the others stay float."""
+    fused_model, fused = rewriting.relu_fused(model)
+    return _plan(fused_model, fused, model, where)
+
+
+@options.checked
+def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None, fit: Fit | None = None) -> Any:
+    """A quantization-aware copy of the model, calibrated and, with a fit, trained; for the "int8" format. Comes last.
+
+    Args:
+      model: a plain tf_keras model; zeros that `prune` left in it are kept.
+      data: its calibration examples set the activation ranges.
+      where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all.
+      fit: how to train; None only calibrates.
+
+    Returns:
+      A tf_keras model with TF-MOT's quantization wrappers. Nested models are laid open in it.
+
+    Raises:
+      DataError: no data to calibrate on.
+      UnsupportedModel: a model with nothing that can be quantized, or whose layers can't be seen.
+      OptionError: a `where` that fits no layer.
+
+    >>> final = quantize_aware(model, data, fit=Fit(epochs=2, learning_rate=1e-4))
+    >>> int8 = convert(final, "int8")
+    """
+    if data is None:
+        raise DataError("quantize_aware needs data: activation ranges are measured on its calibration examples")
+    model = copying.copy_of(model)
+    pipelines.check_fits(model, data)
+    fused_model, fused = rewriting.relu_fused(model)
+    choices = _plan(fused_model, fused, model, where)
+    record_plan("quantize_aware", choices)
+    treated = {choice.layer for choice in choices if choice.treated}
+    if not treated:
+        reasons = "; ".join(f"{choice.layer}: {choice.reason}" for choice in choices)
+        raise UnsupportedModel(f"quantize_aware can treat no layer of {model.name!r}: {reasons}")
+    quantized = _wrapped(fused_model, treated)
+    _keep_zeros(quantized)
+    _calibrate(quantized, data)
+    if fit is not None:
+        training.fit_in_place(quantized, data, fit, name="quantize_aware")
+    return quantized
+
+
+def _plan(fused_model: Any, fused: dict[str, str], model: Any, where: Where) -> tuple[Choice, ...]:
+    layers = copying.all_layers(fused_model)
+    chosen = selector(where, [*layers, *copying.all_layers(model)])
+    folded = _folded_batch_norms(fused_model)
+    choices = {name: _choice(name, layer, chosen) for name, layer in layers if name not in folded}
+    for name, convolution in folded.items():  # a BatchNorm goes with its convolution, whatever `where` says of it
+        reason = f"folded into {convolution}" if choices[convolution].treated else f"{convolution} before it stays float, so this too"
+        choices[name] = Choice(name, choices[convolution].treated, reason)
+    for relu, layer in fused.items():
+        choices[relu] = Choice(relu, choices[layer].treated, f"fused into {layer}")
+    return tuple(choices[name] for name, _ in layers) + tuple(choices[name] for name in fused)
+
+
+def _choice(name: str, layer: Any, chosen) -> Choice:
+    if not chosen(name, layer):
+        return Choice(name, False, "not named by `where`")
+    problem = _problem(layer)
+    return Choice(name, False, f"{problem}; stays float") if problem else Choice(name, True, "8 bits")
+
+
+def _problem(layer: Any) -> str | None:
+    """Why a layer can't be quantized; None where it can."""
+    kind, activation = type(layer).__name__, rewriting.activation_name(layer)
+    if kind in _BATCH_NORMS:
+        return f"a {kind} that does not follow a convolution alone"
+    if not (kind == "SeparableConv2D" or _registry().supports(layer)):
+        return f"TF-MOT can't quantize {kind}"
+    if activation not in (None, *(_LAYER_ACTIVATIONS if kind == "Activation" else _INLINE_ACTIVATIONS)):
+        return f"{kind} with activation {activation!r} does not become int8"
+    if any(rate != 1 for rate in getattr(layer, "dilation_rate", ())):
+        return f"the converter computes a dilated {kind} that is quantization-aware in float"
+    return None
+
+
+def _folded_batch_norms(model: Any) -> dict[str, str]:
+    """BatchNorm -> the convolution that it is folded into."""
+    return {
+        after.name: before.name
+        for before, after in rewriting.pairs(model)
+        if type(after).__name__ in _BATCH_NORMS and type(before).__name__ in _FOLDING and rewriting.activation_name(before) == "linear"
+    }
+
+
+def _wrapped(model: Any, treated: set[str]) -> Any:
+    """The model with TF-MOT's wrappers around the treated layers, their ranges not yet calibrated."""
+    from . import _tf_quantization
+
+    quantization, keras = backend.tfmot().quantization.keras, backend.keras()
+
+    def annotate(layer):
+        return quantization.quantize_annotate_layer(layer, _own_config(layer)) if layer.name in treated else layer
+
+    with backend.trusted_lambdas():
+        annotated = keras.models.clone_model(model, clone_function=annotate)
+        return quantization.quantize_apply(annotated, _tf_quantization.Scheme())
+
+
+def _own_config(layer: Any) -> Any | None:
+    """A QuantizeConfig where TF-MOT's default refuses the layer: ReLU6 fused into it, which the converter can fuse as well."""
+    if rewriting.activation_name(layer) != "relu6" or type(layer).__name__ == "Activation":
+        return None
+    registry = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
+    kernel = "depthwise_kernel" if type(layer).__name__ == "DepthwiseConv2D" else "kernel"
+    config = {
+        "Dense": registry.Default8BitQuantizeConfig,
+        "Conv2DTranspose": registry.Default8BitConvTransposeQuantizeConfig,
+    }.get(type(layer).__name__, registry.Default8BitConvQuantizeConfig)
+    return config([kernel], [], True)
+
+
+def _registry() -> Any:
+    return backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry").Default8BitQuantizeRegistry()
+
+
+def _keep_zeros(quantized: Any) -> None:
+    from . import _tf_quantization
+
+    for layer in quantized.layers:
+        for number, (weight, quantizer, ranges) in enumerate(getattr(layer, "_weight_vars", ())):
+            mask = weight.numpy() != 0
+            if not mask.all():
+                layer._weight_vars[number] = (weight, _tf_quantization.KeepZeros(quantizer, mask.astype("float32")), ranges)
+
+
+def _calibrate(quantized: Any, data: Data) -> None:
+    """Sets every range: a weight's from the weight, an activation's from the smallest and largest value over the calibration examples."""
+    from . import _tf_quantization
+
+    for layer in quantized.layers:
+        for weight, quantizer, ranges in getattr(layer, "_weight_vars", ()):
+            quantizer(weight, True, weights=ranges)
+    observer = _tf_quantization.Observer()
+    with _replaced(_activation_quantizers(quantized), observer):
+        for x, _ in pipelines.batches(data.calibration, 64):
+            quantized(x, training=False)
+    found = {}
+    for ranges, low, high in observer.seen.values():
+        low, high = min(low, 0.0), max(high, 0.0)  # zero must be a value that int8 can hold exactly: padding is zero
+        ranges["min_var"].assign(low)
+        ranges["max_var"].assign(high)
+        found[ranges["min_var"].name.removesuffix("_min:0")] = [low, high]
+    record("ranges", technique="quantize_aware", ranges=found)
+
+
+def _activation_quantizers(quantized: Any) -> Iterator[tuple[Any, str]]:
+    """The attributes, as (object, name), that hold a quantizer of activations or, wrappers' outputs, a list of one."""
+    for layer in quantized.layers:
+        if getattr(layer, "quantizer", None) is not None:
+            yield layer, "quantizer"
+        for activation in getattr(layer, "_quantize_activations", ()):
+            yield activation, "quantizer"
+        if getattr(layer, "_output_quantizers", None):
+            yield layer, "_output_quantizers"
+
+
+@contextlib.contextmanager
+def _replaced(holders: Iterable[tuple[Any, str]], observer: Any) -> Iterator[None]:
+    before = [(holder, name, getattr(holder, name)) for holder, name in holders]
+    try:
+        for holder, name, value in before:
+            setattr(holder, name, [observer] if isinstance(value, list) else observer)
+        yield
+    finally:
+        for holder, name, value in before:
+            setattr(holder, name, value)
