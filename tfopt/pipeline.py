@@ -1,0 +1,188 @@
+"""The whole story: data -> train -> steps -> convert -> verify -> benchmark -> report."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import backend, conversion, loading, measures, pipelines, recipes, reporting, runs, strategies, timing, training, verification
+from .datasets import DATASETS
+from .models import MODELS
+from .runs import Run, Stage
+from .techniques import TECHNIQUES
+from .types import Artifact, Call, Data, Recipe, Row, Step, Timing, Verdict
+
+QUANTIZES = "quantize_aware"
+MODEL_FILE, ARTIFACT_FILE = "model.h5", "model.tflite"
+
+
+def run(
+    recipe: Recipe | Mapping[str, Any] | str | os.PathLike,
+    *,
+    out: str | os.PathLike | None = None,
+    quick: bool = False,
+    settings: Sequence[str] = (),
+) -> reporting.Report:
+    """Runs a recipe and returns its report, which is also written to the run's folder.
+
+    What an earlier run of the same recipe in the same folder has finished is found there, not done again; one that was interrupted goes on.
+
+    Args:
+      recipe: a TOML file, the same as a dict, or a Recipe.
+      out: the run's folder; by default `runs/NAME` (`runs/NAME-quick` for a quick one).
+      quick: shrinks everything to seconds, to see that it runs; the numbers say nothing, and limits are not checked.
+      settings: changes to the recipe, as "fit.epochs=5".
+
+    Raises:
+      RecipeError: the recipe is wrong; nothing was started.
+      RunError: the folder belongs to another recipe, is in use, or can't be written.
+      DataError, UnsupportedModel, ConversionError, OptionError: see there.
+
+    >>> report = run("recipes/digits.toml")
+    >>> print(report)
+    >>> report.raise_for_limits()
+    """
+    recipe = recipes.load(recipe, settings=settings, quick=quick)
+    folder = Path(out) if out is not None else Path("runs") / (recipe.name + ("-quick" if recipe.quick else ""))
+    identity = recipes.write(recipe) + ("# quick\n" if recipe.quick else "")
+    with runs.opened(folder, identity, {"versions": backend.versions()}) as opened:
+        conversion.warm_up()  # the converter's process imports TensorFlow while we train
+        report = _tell(opened, recipe)
+        report.save(folder)
+    return report
+
+
+def _tell(opened: Run, recipe: Recipe) -> reporting.Report:
+    strategy, data = strategies.picked(recipe.strategy), _data(recipe)
+    models = [_train(opened, recipe, data, strategy)]
+    for number, step in enumerate(recipe.steps, 1):
+        models.append(_step(opened, number, step, models[-1], data, strategy))
+    exports = _exports(recipe, models)
+    converted = [_convert(opened, export, data) for export in exports]
+    reference = functools.cache(lambda: verification.reference(_loaded(models[0].folder), data))
+    verified = [_verify(opened, e, stage, models[0], reference, data) for e, stage in zip(exports, converted, strict=True)]
+    timed = _benchmark(opened, exports, converted, data)
+    return reporting.Report(
+        recipe=recipe,
+        environment=reporting.environment(strategy),
+        rows=_rows(recipe, exports, converted, verified, timed),
+        trace=tuple(entry for stage in models for entry in stage.facts["trace"]),
+        seconds={stage.name: stage.facts["seconds"] for stage in (*models, *converted, *verified, timed)},
+        folder=opened.folder,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Export:
+    """A file to be made: its name, its format, and the stage and steps of the model that it is made from."""
+
+    name: str
+    format: Call
+    model: Stage
+    steps: tuple[str, ...]
+
+
+def _data(recipe: Recipe) -> Data:
+    data = DATASETS[recipe.data.use](**recipe.data.options)
+    return pipelines.shrink(data) if recipe.quick else data
+
+
+def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
+    def make(folder: Path) -> None:
+        with strategy.scope(), backend.seeded(recipe.seed):
+            model = MODELS[recipe.model.use](data.input_shape, data.num_classes, **recipe.model.options)
+            loading.save(training.train(model, data, recipe.fit), folder / MODEL_FILE)
+
+    spec = {
+        "data": data.fingerprint,
+        "model": dataclasses.asdict(recipe.model),
+        "fit": dataclasses.asdict(recipe.fit),
+        "strategy": dataclasses.asdict(recipe.strategy),
+    }
+    return opened.stage("train", spec, [], make)
+
+
+def _step(opened: Run, number: int, step: Step, before: Stage, data: Data, strategy: Any) -> Stage:
+    def make(folder: Path) -> None:
+        with strategy.scope():
+            model = TECHNIQUES[step.use](loading.load(before.folder / MODEL_FILE), data, **step.options)
+            loading.save(model, folder / MODEL_FILE)
+
+    return opened.stage(f"{number}-{step.use}", dataclasses.asdict(step), [before], make)
+
+
+def _exports(recipe: Recipe, models: Sequence[Stage]) -> list[_Export]:
+    """Each format of the plain and of the optimized model, the latter's float formats from the last model before `quantize_aware`."""
+    made = [("train", *(step.use for step in recipe.steps[:number])) for number in range(len(models))]
+    last = len(models) - 1
+    last_plain = last - 1 if made[last][-1] == QUANTIZES else last
+    exports = [_Export(f"plain-{conversion.label(f)}", f, models[0], made[0]) for f in recipe.formats]
+    for f in recipe.formats:
+        number = last if f.use == "int8" else last_plain
+        if number > 0:  # else it would be the plain model's file once more
+            exports.append(_Export(f"optimized-{conversion.label(f)}", f, models[number], made[number]))
+    return exports
+
+
+def _convert(opened: Run, export: _Export, data: Data) -> Stage:
+    def make(folder: Path) -> None:
+        model = _loaded(export.model.folder)
+        artifact = conversion.convert(model, export.format.use, data=data, name=export.name, steps=export.steps, **export.format.options)
+        artifact.save(folder / ARTIFACT_FILE)
+
+    return opened.stage(f"convert-{export.name}", dataclasses.asdict(export.format), [export.model], make)
+
+
+def _verify(opened: Run, export: _Export, converted: Stage, trained: Stage, reference: Callable[[], Any], data: Data) -> Stage:
+    def make(folder: Path) -> dict[str, Any]:
+        verdict = verification.verify(_artifact(export, converted), against=reference(), data=data)
+        return {"verdict": dataclasses.asdict(verdict)}
+
+    return opened.stage(f"verify-{export.name}", {}, [converted, trained], make)
+
+
+def _benchmark(opened: Run, exports: Sequence[_Export], converted: Sequence[Stage], data: Data) -> Stage:
+    def make(folder: Path) -> dict[str, Any]:
+        artifacts = [_artifact(export, stage) for export, stage in zip(exports, converted, strict=True)]
+        return {"timings": [dataclasses.asdict(timed) for timed in timing.compare(artifacts, data=data)]}
+
+    return opened.stage("benchmark", {"machine": timing.machine()}, converted, make)
+
+
+def _rows(
+    recipe: Recipe, exports: Sequence[_Export], converted: Sequence[Stage], verified: Sequence[Stage], timed: Stage
+) -> tuple[Row, ...]:
+    rows = []
+    for export, stage, check, samples in zip(exports, converted, verified, timed.facts["timings"], strict=True):
+        artifact, facts = _artifact(export, stage), check.facts["verdict"]
+        row = Row(
+            artifact=artifact,
+            verdict=Verdict(**{**facts, "interval": tuple(facts["interval"])}),
+            timing=Timing(**{**samples, "samples_ms": tuple(samples["samples_ms"])}),
+            measures=measures.measure(artifact),
+        )
+        rows.append(_judged(row, recipe, limited=export.model is not exports[0].model or not recipe.steps))
+    return tuple(rows)
+
+
+def _judged(row: Row, recipe: Recipe, *, limited: bool) -> Row:
+    """The row with its broken limits: those of its format, on the optimized model's row (the plain one's where there are no steps)."""
+    limits = recipe.limits.get(row.artifact.format, {})
+    if not limited or recipe.quick or not limits:
+        return row
+    broken = verification.broken_limits(limits, row.verdict, row.measures, row.timing)
+    named = tuple(f"{row.artifact.name}: {sentence}" for sentence in broken)
+    return dataclasses.replace(row, verdict=dataclasses.replace(row.verdict, broken=named))
+
+
+def _artifact(export: _Export, converted: Stage) -> Artifact:
+    return Artifact(export.name, conversion.label(export.format), (converted.folder / ARTIFACT_FILE).read_bytes(), export.steps)
+
+
+@functools.lru_cache(maxsize=2)  # each model is exported in several formats
+def _loaded(folder: Path) -> Any:
+    return loading.load(folder / MODEL_FILE)
