@@ -48,8 +48,7 @@ def run(
     """
     recipe = recipes.load(recipe, settings=settings, quick=quick)
     folder = Path(out) if out is not None else Path("runs") / (recipe.name + ("-quick" if recipe.quick else ""))
-    identity = recipes.write(recipe) + ("# quick\n" if recipe.quick else "")
-    with runs.opened(folder, identity, {"versions": backend.versions()}) as opened:
+    with runs.opened(folder, recipes.write(recipe), {"versions": backend.versions()}) as opened:
         conversion.warm_up()  # the converter's process imports TensorFlow while we train
         report = _tell(opened, recipe)
         report.save(folder)

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import hashlib
 import logging
+import math
 import os
 import statistics
 import tempfile
@@ -97,7 +98,7 @@ class Fit:
             for name, bound, good in (
                 ("epochs", "at least 1", self.epochs >= 1),
                 ("batch_size", "at least 1", self.batch_size >= 1),
-                ("learning_rate", "above 0", self.learning_rate > 0),
+                ("learning_rate", "above 0 and finite", 0 < self.learning_rate < math.inf),
                 ("patience", "at least 1, or left out", self.patience is None or self.patience >= 1),
                 ("seed", "from 0 to 2**31 - 1", 0 <= self.seed < 2**31),
                 ("schedule", "'constant' or 'cosine'", self.schedule in ("constant", "cosine")),

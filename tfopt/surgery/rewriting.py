@@ -7,8 +7,14 @@ from typing import Any
 
 from .. import backend
 
-# The weight layers of which TF-MOT's ReLU transforms take the weight quantizer away (with a prefix match, so Conv2DTranspose too).
-FUSABLE = ("Dense", "Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose")
+# Into what is fused what. TF-MOT splits a SeparableConv2D in two and then refuses the ReLU6 of the second half.
+FUSABLE = {
+    "Dense": ("relu", "relu6"),
+    "Conv2D": ("relu", "relu6"),
+    "DepthwiseConv2D": ("relu", "relu6"),
+    "Conv2DTranspose": ("relu", "relu6"),
+    "SeparableConv2D": ("relu",),
+}
 
 
 def flattened(model: Any) -> Any:
@@ -26,7 +32,7 @@ def relu_fused(model: Any) -> tuple[Any, dict[str, str]]:
     fusable = [
         (before, relu)
         for before, relu in pairs(model)
-        if _relu_name(relu) and type(before).__name__ in FUSABLE and activation_name(before) == "linear"
+        if _relu_name(relu) in FUSABLE.get(type(before).__name__, ()) and activation_name(before) == "linear"
     ]
     fused = {relu.name: before.name for before, relu in fusable}
     activations = {before.name: _relu_name(relu) for before, relu in fusable}

@@ -138,7 +138,7 @@ def _wrapped(model: Any, treated: set[str]) -> Any:
     def annotate(layer):
         return quantization.quantize_annotate_layer(layer, _own_config(layer)) if layer.name in treated else layer
 
-    with backend.trusted_lambdas():
+    with backend.trusted_lambdas(), quantization.quantize_scope():
         annotated = keras.models.clone_model(model, clone_function=annotate)
         return quantization.quantize_apply(annotated, _tf_quantization.Scheme())
 
