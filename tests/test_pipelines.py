@@ -1,0 +1,226 @@
+"""The one pipeline: every example once an epoch, the same batches for the same seed wherever one starts, and models that fit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfopt import backend, pipelines
+from tfopt.errors import DataError, OptionError
+from tfopt.preprocessing import augmenting
+from tfopt.types import Data, Fit
+
+
+def augmented(image, seed):
+    moving, flipping = augmenting.split(seed)
+    return augmenting.random_flip(augmenting.pad_and_crop(image, moving, padding=2), flipping)
+
+
+def numbered(n, augmentation=None):
+    """So many examples, told apart by their value and their label."""
+    x = np.arange(n, dtype=np.float32).reshape(n, 1, 1, 1)
+    part = pipelines.examples(x, np.arange(n, dtype=np.int32))
+    return Data("numbers", "classification", part, part, part, part, (1, 1, 1), ("a",), "none", augmentation=augmentation)
+
+
+def listed(dataset):
+    return [(x.copy(), y.copy()) for x, y in dataset.as_numpy_iterator()]
+
+
+def assert_same(some, others):
+    assert len(some) == len(others) > 0
+    for (x, y), (other_x, other_y) in zip(some, others, strict=True):
+        np.testing.assert_array_equal(x, other_x)
+        np.testing.assert_array_equal(y, other_y)
+
+
+@settings(max_examples=15, deadline=None)
+@given(n=st.integers(1, 70), batch_size=st.integers(1, 80), epochs=st.integers(1, 3), seed=st.integers(0, 2**31 - 1))
+def test_each_epoch_holds_each_example_once(n, batch_size, epochs, seed):
+    data, fit = numbered(n), Fit(epochs=epochs, batch_size=batch_size, seed=seed)
+    steps = pipelines.steps_per_epoch(data, fit)
+    dataset = pipelines.training_batches(data, fit)
+    batches = listed(dataset)
+    assert int(dataset.cardinality()) == len(batches) == epochs * steps
+    for epoch in range(epochs):
+        of_epoch = batches[epoch * steps : (epoch + 1) * steps]
+        assert [len(y) for _, y in of_epoch[:-1]] == [batch_size] * (steps - 1)
+        labels = np.concatenate([y for _, y in of_epoch])
+        assert sorted(labels) == list(range(n))
+        np.testing.assert_array_equal(np.concatenate([x for x, _ in of_epoch]).ravel(), labels)  # each x stayed with its y
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    def orders(seed):
+        return [tuple(y) for _, y in listed(pipelines.training_batches(numbered(100), Fit(epochs=3, batch_size=100, seed=seed)))]
+
+    assert len({*orders(0), *orders(1), *orders(2**31 - 1)}) == 9
+    assert tuple(range(100)) not in orders(0)
+
+
+def test_the_order_is_evenly_random():
+    """Over 400 epochs each of ten examples comes first about 40 times (six standard deviations allowed)."""
+    batches = listed(pipelines.training_batches(numbered(10), Fit(epochs=400, batch_size=10)))
+    first = np.bincount([y[0] for _, y in batches], minlength=10)
+    assert abs(first - 40).max() < 36
+
+
+@pytest.mark.parametrize("start", [1, 2, 3])
+def test_starting_later_gives_the_same_batches(digits, start):
+    data, fit = dataclasses.replace(digits, augmentation=augmented), Fit(epochs=4, batch_size=64, seed=5)
+    steps = pipelines.steps_per_epoch(data, fit)
+    assert_same(listed(pipelines.training_batches(data, fit))[start * steps :], listed(pipelines.training_batches(data, fit, start)))
+
+
+def test_nothing_is_left_to_train_after_the_last_epoch(digits):
+    fit = Fit(epochs=2)
+    assert listed(pipelines.training_batches(digits, fit, 2)) == []
+    for wrong in (-1, 3):
+        with pytest.raises(OptionError, match=f"first_epoch = {wrong}"):
+            pipelines.training_batches(digits, fit, wrong)
+
+
+def test_threads_and_the_global_seed_change_nothing(digits):
+    tf = backend.tensorflow()
+    data, fit = dataclasses.replace(digits, augmentation=augmented), Fit(epochs=2, batch_size=100)
+    usual = listed(pipelines.training_batches(data, fit))
+    alone = tf.data.Options()
+    alone.threading.private_threadpool_size = 1
+    alone.threading.max_intra_op_parallelism = 1
+    assert_same(usual, listed(pipelines.training_batches(data, fit).with_options(alone)))
+    try:
+        for seed in (0, 7):
+            tf.random.set_seed(seed)
+            np.random.seed(seed)
+            assert_same(usual, listed(pipelines.training_batches(data, fit)))
+    finally:
+        tf.random.set_seed(None)
+
+
+def test_a_data_set_from_elsewhere_gives_the_same_batches(digits):
+    """Any tf.data set of known size will do; those of `examples` are only faster."""
+    fit = Fit(epochs=2, batch_size=50)
+    foreign = dataclasses.replace(digits, train=digits.train.map(lambda x, y: (x, y)))
+    assert_same(listed(pipelines.training_batches(digits, fit)), listed(pipelines.training_batches(foreign, fit)))
+    assert_same(listed(pipelines.batches(digits.train, 50)), listed(pipelines.batches(foreign.train, 50)))
+
+
+def test_a_data_set_of_unknown_size_is_refused(digits):
+    unknown = dataclasses.replace(digits, train=digits.train.filter(lambda x, y: y > 0))
+    with pytest.raises(DataError, match="unknown size"):
+        pipelines.training_batches(unknown, Fit())
+
+
+def test_bytes_come_out_alike_on_every_way():
+    x = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    dataset = pipelines.examples(x, np.arange(256, dtype=np.int32))
+    data = dataclasses.replace(numbered(1), train=dataset)
+    singly = np.array([value.item() for value, _ in dataset.as_numpy_iterator()], np.float32)
+    in_arrays = pipelines.to_arrays(dataset)[0].ravel()
+    ((trained, labels),) = listed(pipelines.training_batches(data, Fit(epochs=1, batch_size=256)))
+    np.testing.assert_array_equal(singly, in_arrays)
+    np.testing.assert_array_equal(singly[labels], trained.ravel())
+    np.testing.assert_allclose(singly, np.arange(256) / 255, atol=1e-7)
+    assert singly[0] == 0 and singly[255] == 1
+
+
+def test_to_arrays_and_batches_keep_the_order():
+    dataset = numbered(10).train
+    assert [len(y) for _, y in listed(pipelines.batches(dataset, 4))] == [4, 4, 2]
+    x, y = pipelines.to_arrays(dataset, limit=7)
+    assert x.shape == (7, 1, 1, 1) and y.tolist() == list(range(7))
+    x, y = pipelines.to_arrays(dataset.take(0))
+    assert x.shape == (0, 1, 1, 1) and x.dtype == np.float32 and y.shape == (0,) and y.dtype == np.int32
+
+
+def test_shrink_takes_the_first_of_each_part(digits):
+    small = pipelines.shrink(digits, train=100, test=1_000_000)
+    sizes = [pipelines.size(getattr(small, part)) for part in ("train", "validation", "test", "calibration")]
+    assert sizes == [100, 128, pipelines.size(digits.test), 64]
+    np.testing.assert_array_equal(pipelines.to_arrays(small.train)[0], pipelines.to_arrays(digits.train, 100)[0])
+    assert small.name == digits.name
+    assert len({small.fingerprint, digits.fingerprint, pipelines.shrink(digits).fingerprint}) == 3
+    assert pipelines.shrink(digits).fingerprint == pipelines.shrink(digits).fingerprint
+    assert len(listed(pipelines.training_batches(small, Fit(epochs=2, batch_size=30)))) == 8
+
+
+# ---- augmentation
+
+
+def seeds(n):
+    tf = backend.tensorflow()
+    return tf.random.experimental.stateless_split([3, 4], n)
+
+
+def test_random_flip_mirrors_half_of_the_images():
+    image = np.random.default_rng(0).random((4, 5, 3), np.float32)
+    results = [augmenting.random_flip(image, seed).numpy() for seed in seeds(200)]
+    mirrored = [np.array_equal(result, image[:, ::-1]) for result in results]
+    assert all(m or np.array_equal(result, image) for m, result in zip(mirrored, results, strict=True))
+    assert 60 < sum(mirrored) < 140
+
+
+def test_pad_and_crop_moves_to_every_place():
+    image = np.random.default_rng(0).random((4, 5, 2)).astype(np.float32) + 1
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    places = {padded[top : top + 4, left : left + 5].tobytes(): (top, left) for top in range(5) for left in range(5)}
+    results = [augmenting.pad_and_crop(image, seed, padding=2) for seed in seeds(400)]
+    assert {result.shape.as_list() == [4, 5, 2] and places[result.numpy().tobytes()] for result in results} == set(places.values())
+
+
+def test_augmentation_follows_from_the_seed_alone():
+    image = np.random.default_rng(0).random((8, 8, 1), np.float32)
+    once, again = ([augmented(image, seed).numpy().tobytes() for seed in seeds(30)] for _ in range(2))
+    assert once == again
+    assert len(set(once)) > 20
+
+
+def test_examples_are_augmented_each_in_its_own_way_and_anew_each_epoch():
+    image = np.random.default_rng(0).random((1, 8, 8, 1), np.float32)
+    part = pipelines.examples(np.repeat(image, 200, axis=0), np.zeros(200, np.int32))
+    data = dataclasses.replace(numbered(1), train=part, augmentation=augmented)
+    epochs = [{one.tobytes() for one in x} for x, _ in listed(pipelines.training_batches(data, Fit(epochs=2, batch_size=200)))]
+    assert all(40 < len(epoch) <= 50 for epoch in epochs)  # 25 places, mirrored or not
+    x = [x for x, _ in listed(pipelines.training_batches(data, Fit(epochs=2, batch_size=200)))]
+    assert (x[0] != x[1]).any(axis=(1, 2, 3)).mean() > 0.9
+
+
+# ---- models
+
+
+def dense(shape, outputs):
+    keras = backend.keras()
+    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(outputs)], name="net")
+
+
+def test_a_model_that_fits_is_taken(digits):
+    pipelines.check_fits(dense((8, 8, 1), 10), digits)
+    keras = backend.keras()
+    anything = keras.Input((None, None, 1))
+    pipelines.check_fits(keras.Model(anything, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(anything))), digits)
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "message"),
+    [
+        ((28, 28, 1), 10, r"'net' takes examples of shape \(28, 28, 1\), data 'digits' has \(8, 8, 1\).*data.input_shape"),
+        ((8, 8), 10, r"\(8, 8\), data 'digits' has \(8, 8, 1\)"),
+        ((8, 8, 1), 3, r"gives outputs of shape \(3,\), data 'digits' has 10 classes.*Dense\(10"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(digits, shape, outputs, message):
+    with pytest.raises(DataError, match=message):
+        pipelines.check_fits(dense(shape, outputs), digits)
+
+
+def test_models_of_several_inputs_or_none_yet_are_refused(digits):
+    keras = backend.keras()
+    one, two = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+    with pytest.raises(DataError, match="has 2 inputs and 1 outputs"):
+        pipelines.check_fits(keras.Model([one, two], keras.layers.Add()([one, two])), digits)
+    with pytest.raises(DataError, match="has 0 inputs"):
+        pipelines.check_fits(keras.Sequential([keras.layers.Dense(10)]), digits)

@@ -1,0 +1,17 @@
+"""Where data comes from: one function per source, each returning a `Data`.
+
+    data = tfopt.datasets.digits()
+
+`DATASETS` is what a recipe's `[data] use = "..."` names; the keyword-only parameters of each function are its options.
+"""
+
+from __future__ import annotations
+
+from ._cifar import cifar10
+from ._digits import digits
+from ._fashion import fashion_mnist
+from ._memory import arrays
+
+DATASETS = {"arrays": arrays, "cifar10": cifar10, "digits": digits, "fashion_mnist": fashion_mnist}
+
+__all__ = ["DATASETS", *DATASETS]
