@@ -21,7 +21,9 @@ limit, 1 for the rest.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class TfoptError(Exception):
@@ -86,3 +88,21 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     listing = f"there are: {', '.join(names)}" if names else "there are none"
     return f"did you mean {close[0]!r}? ({listing})" if close else listing
+
+
+def shown(value: Any) -> str:
+    """A value as a sentence may show it: on one line, without control characters, and never longer than 80 characters.
+
+    >>> shown("two\\nlines")
+    "'two\\\\nlines'"
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an int of more than 4,300 digits has no repr
+        text = "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def shown_key(key: str) -> str:
+    """A key as a sentence may show it: bare where TOML lets it stand bare, otherwise quoted and cut as by `shown`."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", key) else shown(key)

@@ -6,8 +6,10 @@ is refused when it is called from Python all come from here, and so from its sig
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import Any
 
 import pydantic
 
-from .errors import OptionError, nearest
+from .errors import OptionError, nearest, shown, shown_key
 
 REQUIRED = inspect.Parameter.empty
 
@@ -56,8 +58,21 @@ def problem_with(function: Callable, name: str, value: Any) -> str | None:
     >>> problem_with(prune, "sparsity", 1.2)
     'should be less than 1'
     """
+    return _problem(_adapter(function, name), value)
+
+
+def problem_of_type(annotation: Any, value: Any) -> str | None:
+    """What is wrong with a value for an annotation, as the end of a sentence; None where nothing is.
+
+    >>> problem_of_type(int, "5")
+    'should be a valid integer'
+    """
+    return _problem(pydantic.TypeAdapter(annotation), value)
+
+
+def _problem(adapter: pydantic.TypeAdapter, value: Any) -> str | None:
     try:
-        _adapter(function, name).validate_python(value, strict=True)
+        adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         return " or ".join(dict.fromkeys(_plainly(e) for e in error.errors(include_url=False)))
     return None
@@ -72,11 +87,11 @@ def _plainly(error: Mapping[str, Any]) -> str:
 def problems_with(function: Callable, given: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a set of options: unknown names, missing ones, wrong types and values; a sentence each."""
     known = options_of(function)
-    problems = [f"{name}: unknown option; {nearest(name, known)}" for name in given if name not in known]
+    problems = [f"{shown_key(name)}: unknown option; {nearest(name, known)}" for name in given if name not in known]
     problems += [f"{o.name}: missing; it has no default" for o in known.values() if o.default is REQUIRED and o.name not in given]
     for name, value in given.items():
         if name in known and (problem := problem_with(function, name, value)):
-            problems.append(f"{name} = {value!r}: {problem}")
+            problems.append(f"{name} = {shown(value)}: {problem}")
     return problems
 
 
@@ -97,3 +112,32 @@ def checked(function: Callable) -> Callable:
         return function(*args, **kwargs)
 
     return call
+
+
+def type_in_words(annotation: Any) -> str:
+    """An annotation as `tfopt list` prints it.
+
+    >>> type_in_words(Annotated[float, Field(ge=0, lt=1)] | None)
+    'float (at least 0, less than 1) or None'
+    """
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        bounds = ", ".join(_bounds(annotation.__metadata__))
+        return type_in_words(inner[0]) + (f" ({bounds})" if bounds else "")
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(type_in_words, inner)))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, inner))
+    if origin is collections.abc.Callable or annotation is collections.abc.Callable:
+        return "function"
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Sequence):
+        return f"list of {type_in_words(inner[0])}"
+    return "None" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
+
+
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "less than", "le": "at most", "min_length": "at least long", "max_length": "at most long"}
+
+
+def _bounds(metadata: tuple[Any, ...]) -> list[str]:
+    constraints = [c for entry in metadata for c in (entry.metadata if isinstance(entry, pydantic.fields.FieldInfo) else [entry])]
+    return [f"{words} {getattr(c, key)}" for key, words in _BOUNDS.items() for c in constraints if getattr(c, key, None) is not None]

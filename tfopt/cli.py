@@ -1,0 +1,345 @@
+"""The command line. Each command imports what it needs, so that help and `check` load no TensorFlow.
+
+Whatever goes wrong ends as one message on stderr and an exit code: 2 a bad recipe, option or usage; 3 a finished run that broke a
+limit; 130 interrupted; 1 anything else. The environment variable TFOPT_TRACEBACK=1 adds the traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import LimitError, OptionError, RecipeError, TfoptError, nearest
+
+if TYPE_CHECKING:
+    from .reporting import Report
+    from .types import Call, Fit
+
+_HELP = """Trains a Keras model, makes it small and fast, converts it to TFLite, and proves and measures the result.
+
+\b
+A recipe, a short TOML file, says all of it:
+  data -> train -> steps -> convert -> verify -> benchmark -> report
+Start with   tfopt run recipes/digits.toml   (a minute; --quick: seconds).
+To write your own, copy that file, change it with the help of `tfopt list`,
+and look it over with `tfopt check`. An interrupted run, run again, continues.
+"""
+_CODES = "Exit codes: 0 good, 1 failed, 2 bad recipe or option, 3 broken limit."
+_PIPE_WIDTH = 200  # columns where there is no terminal to ask: wide enough that no table of ours wraps
+
+app = typer.Typer(
+    help=_HELP, epilog=_CODES, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's TOML file.")]
+Tflite = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as --set fit.epochs=5; again for more.")]
+DataSettings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set an option of the data; again for more.")]
+DATA_HELP = "A dataset's name (see: tfopt list datasets) or a recipe whose data to take."
+
+
+def main() -> None:
+    """The `tfopt` command."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal or pipe that knows only ASCII gets "?" and no traceback
+    try:
+        app()
+    except KeyboardInterrupt:  # before or after a command's own work
+        sys.exit(130)
+
+
+# What happens to errors
+
+
+def _answering(command: Callable) -> Callable:
+    """Runs a command; turns what it raises into a message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args, **kwargs):
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()  # a full disk or a closed pipe shows here, where it can be answered
+        except (Exception, KeyboardInterrupt) as error:
+            if type(error).__module__.split(".")[0] in ("typer", "click"):  # typer's own, which it answers itself
+                raise
+            if os.environ.get("TFOPT_TRACEBACK") == "1":
+                traceback.print_exc()
+            reader_has_gone = _stdout_is_broken(error) and isinstance(error, BrokenPipeError)
+            if not reader_has_gone:  # as in `tfopt list | head -1`, which wants no message
+                print(f"tfopt: {_sentence(error)}", file=sys.stderr)
+            raise typer.Exit(_exit_code(error)) from None
+
+    return run
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, LimitError):
+        return 3
+    return 2 if isinstance(error, RecipeError | OptionError) else 1
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command continues where it stopped"
+    if isinstance(error, LimitError):
+        return f"the run is finished, but a limit is broken: {error}"
+    if isinstance(error, TfoptError):
+        return str(error)
+    if isinstance(error, OSError):
+        hints = {errno.ENOSPC: "; free some space", errno.EACCES: "; choose another place or change its permissions"}
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}{hints.get(error.errno, '')}"
+    if isinstance(error, MemoryError):
+        return "out of memory; a smaller batch_size or model needs less"
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return f"unexpected {type(error).__name__}: {first[:300]} (TFOPT_TRACEBACK=1 shows where it comes from)"
+
+
+def _stdout_is_broken(error: BaseException) -> bool:
+    """Whether stdout can't be written; then what is still buffered is thrown away, as it would fail again when Python ends."""
+    try:
+        print(end="\n" if isinstance(error, BrokenPipeError) else "", flush=True)  # an unbuffered pipe tells only when it is written to
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+# The commands, in the order of the flow
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tfopt {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    pass
+
+
+@app.command("list", short_help="What a recipe can be made of, with all options.")
+@_answering
+def list_(kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="datasets, models, techniques or formats.")] = None) -> None:
+    """Lists the datasets, models, techniques and formats, each with its options, their types and defaults."""
+    from . import conversion, datasets, models, techniques
+
+    tables = {
+        "datasets": datasets.DATASETS,
+        "models": models.MODELS,
+        "techniques": techniques.TECHNIQUES,
+        "formats": conversion.FORMATS,
+    }
+    if kind is not None and kind not in tables:
+        raise OptionError(f"{kind!r}: no such kind; {nearest(kind, tables)}")
+    for name in [kind] if kind else tables:
+        _print_functions(name, tables[name])
+
+
+def _print_functions(kind: str, functions: dict[str, Callable]) -> None:
+    from . import options
+
+    print(kind)
+    for name, function in functions.items():
+        summary = (function.__doc__ or "").strip().partition("\n")[0]
+        print(f"  {name}: {summary}")
+        rows = [
+            (f"    {it.name}", options.type_in_words(it.annotation), "required" if it.default is options.REQUIRED else f"= {it.default!r}")
+            for it in options.options_of(function).values()
+        ]
+        if rows:
+            _print_rows(rows)
+    print()
+
+
+@app.command(short_help="Read a recipe and say what would run.")
+@_answering
+def check(recipe: Recipe, settings: Settings = []) -> None:  # noqa: B006 - typer copies it
+    """Reads a recipe and prints what would run. Everything that is wrong with it is said at once. Loads no TensorFlow."""
+    from . import conversion, recipes
+
+    it = recipes.read(recipe, settings=settings)
+    steps = [f"{number}. {_words(step)}" for number, step in enumerate(it.steps, 1)] or ["none"]
+    limits = [f"{label}: {key} {value}" for label, limits in it.limits.items() for key, value in limits.items()] or ["none"]
+    labels = ", ".join(conversion.label(call) for call in it.formats)
+    _print_rows(
+        [
+            ("recipe", f"{it.name}: good, nothing is wrong with it" + (f" ({it.note})" if it.note else "")),
+            ("data", _words(it.data)),
+            ("model", _words(it.model)),
+            ("train", _fit_words(it.fit) + ("" if it.strategy.use == "auto" else f", strategy {_words(it.strategy)}")),
+            *_titled("steps", steps),
+            ("export", f"{labels}, of the plain and of the optimized model" if it.steps else labels),
+            *_titled("limits", limits),
+            ("seed", str(it.seed)),
+        ]
+    )
+
+
+def _titled(title: str, lines: Iterable[str]) -> list[tuple[str, str]]:
+    return [(title if index == 0 else "", line) for index, line in enumerate(lines)]
+
+
+def _words(call: Call) -> str:
+    options = {key: value for key, value in call.options.items() if key != "fit"}
+    words = " ".join([call.use, *(f"{key}={value!r}" for key, value in options.items())])
+    fit = call.options.get("fit")
+    return f"{words}, then {_fit_words(fit)}" if fit else words
+
+
+def _fit_words(fit: Fit) -> str:
+    patience = f", patience {fit.patience}" if fit.patience else ""
+    return f"{fit.epochs} epochs of batches of {fit.batch_size}, {fit.optimizer} from {fit.learning_rate:g}, {fit.schedule}{patience}"
+
+
+@app.command(short_help="Do all that a recipe says, and report.")
+@_answering
+def run(
+    recipe: Recipe,
+    quick: Annotated[bool, typer.Option("--quick", help="Few examples, one epoch: seconds, to see whether it works.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; default runs/NAME.")] = None,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Trains, optimizes, converts, verifies, benchmarks and reports what a recipe says. Run again, it continues where it stopped."""
+    from . import pipeline
+
+    report = pipeline.run(recipe, out=out, quick=quick, settings=settings)
+    _print_report(report, report.folder / "report.html")
+    report.raise_for_limits()
+
+
+@app.command(short_help="Make a run folder's report again.")
+@_answering
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
+    """Makes the report of a run folder again, from what was measured, and prints it."""
+    from . import reporting
+
+    it = reporting.load(folder)
+    _print_report(it, it.save(folder))
+
+
+@app.command(short_help="A Keras model file -> a .tflite file.")
+@_answering
+def convert(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras or .h5 file.")],
+    format: Annotated[str, typer.Option(metavar="NAME", help="See: tfopt list formats.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .tflite file to write.")],
+    io: Annotated[str | None, typer.Option(metavar="DTYPE", help="int8 only: the type at its borders: int8, uint8 or float32.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="DATA", help=DATA_HELP + " int8 takes its ranges from it.")] = None,
+    settings: DataSettings = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Converts a Keras model file to a .tflite file."""
+    from . import conversion, loading, recipes
+
+    to, examples = recipes.format_call(format, **({} if io is None else {"io": io})), _data_call(data, settings)
+    artifact = conversion.convert(loading.load(model), to.use, data=_loaded(examples), name=out.stem, **to.options)
+    print(f"{artifact.save(out)}: {len(artifact.content):,} bytes")
+
+
+@app.command(short_help="A .tflite file's score, beside its Keras model's.")
+@_answering
+def verify(
+    file: Tflite,
+    against: Annotated[Path, typer.Option(metavar="MODEL", help="The Keras model file that it should behave like.")],
+    data: Annotated[str, typer.Option(metavar="DATA", help=DATA_HELP)],
+    settings: DataSettings = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Runs a .tflite file over the whole test set and compares it with a Keras model."""
+    from . import loading, runtime, verification
+
+    call = _data_call(data, settings)
+    runtime.Session(file)  # so that a damaged file is refused at once, before the model and the data are loaded
+    verdict = verification.verify(file, against=loading.load(against), data=_loaded(call))
+    low, high = verdict.interval
+    _print_rows(
+        [
+            (verdict.metric, f"{verdict.score:.4f}", f"95 % interval {low:.4f} to {high:.4f}, {verdict.examples:,} test examples"),
+            ("baseline", f"{verdict.baseline:.4f}", str(against)),
+            ("drop", f"{verdict.drop:+.4f}", ""),
+            ("agreement", f"{verdict.agreement:.4f}", "share of examples with the same prediction"),
+            ("largest error", f"{verdict.largest_error:.4g}", "between outputs"),
+        ]
+    )
+
+
+@app.command(short_help="How long a .tflite file takes.")
+@_answering
+def benchmark(
+    file: Tflite,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    runs: Annotated[int, typer.Option(min=50, help="How many runs to count.")] = 50,
+    data: Annotated[str | None, typer.Option(metavar="DATA", help=DATA_HELP + " Without: random values.")] = None,
+    settings: DataSettings = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Measures how long one inference of a .tflite file takes on this machine."""
+    from . import runtime, timing
+
+    call = _data_call(data, settings)
+    runtime.Session(file)
+    took = timing.benchmark(file, threads=threads, runs=runs, data=_loaded(call))
+    _print_rows(
+        [
+            ("median", f"{took.median_ms:.4g} ms"),
+            ("p90", f"{took.p90_ms:.4g} ms"),
+            ("p99", f"{took.p99_ms:.4g} ms"),
+            ("runs", f"{len(took.samples_ms)} after {took.warmup} to warm up, on {took.inputs}"),
+            ("threads", str(took.threads)),
+            ("runtime", took.runtime),
+            ("machine", took.machine),
+        ]
+    )
+
+
+# What they share
+
+
+def _print_report(report: Report, page: Path) -> None:
+    print(report)
+    print(f"\nreport: {page}")
+
+
+def _data_call(source: str | None, settings: list[str]) -> Call | None:
+    """What the user says of the data, checked but not loaded; None where nothing is said."""
+    if source is None:
+        if settings:
+            raise OptionError("--set sets options of the data; name the data with --data")
+        return None
+    from . import recipes
+
+    return recipes.data_call(source, settings=settings)
+
+
+def _loaded(call: Call | None) -> Any:
+    from . import datasets
+
+    return None if call is None else datasets.DATASETS[call.use](**call.options)
+
+
+def _print_rows(rows: Iterable[tuple[str, ...]]) -> None:
+    """A small table without lines; in a pipe plain text that is not wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
