@@ -49,7 +49,7 @@ def save(model: Any, path: str | os.PathLike) -> Path:
         raise UnsupportedModel(f"{path}: a quantization-aware model can't be read back from .keras; save it as {path.stem}.h5")
     with tempfile.TemporaryDirectory() as folder, _quietly():
         temporary = Path(folder) / f"model{path.suffix}"
-        model.save(temporary, include_optimizer=False)
+        model.save(temporary, **({"include_optimizer": False} if path.suffix == ".h5" else {}))
         write_atomically(path, temporary.read_bytes())
     return path
 

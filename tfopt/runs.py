@@ -92,8 +92,8 @@ def opened(folder: Path, identity: str, common: Mapping[str, Any]) -> Iterator[R
     Raises:
       RunError: the folder holds another recipe's run or other files, is in use, or can't be written. Nothing in it is changed.
     """
-    _check_ours(folder, identity)
     with _space_needed(folder):
+        _check_ours(folder, identity)
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (closed below; the lock goes with the process, even by kill -9)
     with lock:

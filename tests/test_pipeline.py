@@ -1,0 +1,201 @@
+"""The whole story on the digits: what it must reach, the same twice, and after kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tfopt
+from tfopt import recipes, reporting
+from tfopt.errors import LimitError, RecipeError, RunError
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = ROOT / "recipes" / "digits.toml"
+SMALL = {
+    "name": "small",
+    "data": {"use": "digits"},
+    "model": {"use": "convnet", "width": 8, "dropout": 0.2},
+    "fit": {"epochs": 3, "batch_size": 128, "learning_rate": 3e-3},
+    "steps": [
+        {"use": "prune", "sparsity": 0.5, "fit": {"epochs": 2}},
+        {"use": "quantize_aware", "fit": {"epochs": 2, "learning_rate": 1e-3}},
+    ],
+    "export": {"formats": ["float32", "int8"]},
+}
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """The recipe that everyone sees first, run once, whole."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    return tfopt.run(RECIPE, out=folder), folder
+
+
+def rows(report):
+    return {row.artifact.name: row for row in report.rows}
+
+
+def files(report):
+    return {row.artifact.name: row.artifact.sha256 for row in report.rows}
+
+
+def start(recipe, folder, *more):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfopt", "run", str(recipe), "--out", str(folder), *more],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_digits_reach_what_they_must(digits_run):
+    report, _ = digits_run
+    row = rows(report)
+    assert len(row) == 8
+    assert row["plain-float32"].verdict.score >= 0.97
+    assert row["optimized-int8"].verdict.score >= row["plain-float32"].verdict.score - 0.01
+    assert row["optimized-int8"].measures.bytes <= 0.40 * row["plain-float32"].measures.bytes
+    assert row["optimized-int8"].measures.gzip_bytes < row["plain-int8"].measures.gzip_bytes
+    assert report.raise_for_limits() is None
+
+
+def test_every_row_names_its_steps_and_says_what_is_in_the_file(digits_run):
+    row = rows(digits_run[0])
+    for form in ("float32", "float16", "dynamic", "int8"):
+        assert row[f"plain-{form}"].artifact.steps == ("train",)
+        assert row[f"optimized-{form}"].artifact.steps == ("train", "prune", *(("quantize_aware",) if form == "int8" else ()))
+        assert row[f"optimized-{form}"].measures.sparsity > 0.49
+        assert row[f"plain-{form}"].verdict.examples == 359
+        assert len(row[f"plain-{form}"].timing.samples_ms) >= 50 and row[f"plain-{form}"].timing.machine
+    kinds = {kernel.dtype for kernel in row["optimized-int8"].measures.kernels}
+    assert kinds == {"int8"} and not row["optimized-int8"].measures.float_operations
+    assert {kernel.dtype for kernel in row["optimized-float16"].measures.kernels} == {"float16"}
+    assert {operation.dtype for operation in row["optimized-float32"].measures.operations} == {"float32"}
+
+
+def test_the_trained_keras_model_and_its_float_file_agree(digits_run):
+    verdict = rows(digits_run[0])["plain-float32"].verdict
+    assert verdict.agreement == 1 and verdict.largest_error < 1e-4 and verdict.drop == 0
+    low, high = verdict.interval
+    assert low < verdict.score < high
+
+
+def test_the_folder_holds_the_report_and_the_files(digits_run):
+    report, folder = digits_run
+    assert {"report.html", "report.json", "report.md", "recipe.toml", "artifacts"} <= {p.name for p in folder.iterdir()}
+    for row in report.rows:
+        assert (folder / "artifacts" / f"{row.artifact.name}.tflite").read_bytes() == row.artifact.content
+    assert not [p for p in (folder / "stages").iterdir() if p.name.startswith(".")]
+    assert str(reporting.load(folder)) == str(report)
+
+
+def test_the_second_run_does_nothing_again(digits_run):
+    report, folder = digits_run
+    stamps = {p: p.stat().st_mtime_ns for p in (folder / "stages").rglob("*")}
+    again = tfopt.run(RECIPE, out=folder)
+    assert stamps == {p: p.stat().st_mtime_ns for p in (folder / "stages").rglob("*")}
+    assert str(again) == str(report) and files(again) == files(report)
+
+
+def test_a_folder_of_another_recipe_is_refused(digits_run):
+    _, folder = digits_run
+    with pytest.raises(RunError, match=r"width = 32.*width = 8"):
+        tfopt.run(RECIPE, out=folder, settings=["model.width=8"])
+
+
+def test_two_processes_write_the_same_bytes(digits_run, tmp_path):
+    process = start(RECIPE, tmp_path / "digits")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    for row in digits_run[0].rows:
+        assert (tmp_path / "digits" / "artifacts" / f"{row.artifact.name}.tflite").read_bytes() == row.artifact.content, row.artifact.name
+    assert "report.html" in out
+
+
+def test_kill_9_in_the_middle_of_training_changes_no_number(tmp_path):
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(recipes.write(recipes.load(SMALL)))
+    whole = tfopt.run(recipe, out=tmp_path / "whole")
+    killed = 0
+    for stage, epochs in (("train", 2), ("1-prune", 1), ("2-quantize_aware", 1)):
+        process = start(recipe, tmp_path / "killed")
+        if _wait_for_epochs(process, tmp_path / "killed", stage, epochs):
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate(timeout=120)
+    assert killed == 3
+    resumed = tfopt.run(recipe, out=tmp_path / "killed")
+    assert files(resumed) == files(whole)
+    assert [row.verdict for row in resumed.rows] == [row.verdict for row in whole.rows]
+    assert resumed.trace == whole.trace
+
+
+def _wait_for_epochs(process, folder, stage, epochs, seconds=120):
+    """Waits until the stage has saved its state after that many epochs; False where it was finished first."""
+    end, seen, last = time.monotonic() + seconds, 0, None
+    while time.monotonic() < end and process.poll() is None:
+        for file in folder.glob(f"stages/.{stage}-*.progress/fit1.npz"):
+            stamp = file.stat().st_mtime_ns if file.exists() else None
+            if stamp and stamp != last:
+                last, seen = stamp, seen + 1
+        if seen >= epochs:
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def test_quick_takes_another_folder_and_checks_no_limits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = tfopt.run({**SMALL, "limits": {"int8": {"score": 0.999}}}, quick=True)
+    assert (tmp_path / "runs" / "small-quick" / "report.html").is_file()
+    assert report.raise_for_limits() is None and "quick" in str(report)
+    assert rows(report)["plain-float32"].verdict.examples == 128
+
+
+def test_broken_limits_end_the_command_with_3(tmp_path):
+    table = {**SMALL, "fit": {"epochs": 1}, "steps": [], "export": {"formats": ["int8"]}, "limits": {"int8": {"bytes": 1000, "score": 0.999}}}
+    report = tfopt.run(table, out=tmp_path / "run")
+    with pytest.raises(LimitError, match="bytes") as error:
+        report.raise_for_limits()
+    assert len(error.value.broken) == 2
+    (tmp_path / "run.toml").write_text((tmp_path / "run" / "recipe.toml").read_text())
+    process = start(tmp_path / "run.toml", tmp_path / "run")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 3 and "bytes" in err and "score" in err and "Traceback" not in err
+
+
+def test_without_quantization_the_optimized_int8_comes_from_the_pruned_model(tmp_path):
+    report = tfopt.run({**SMALL, "fit": {"epochs": 1}, "steps": [{"use": "prune", "sparsity": 0.7}]}, out=tmp_path / "run")
+    assert {name: row.artifact.steps for name, row in rows(report).items()} == {
+        "plain-float32": ("train",),
+        "plain-int8": ("train",),
+        "optimized-float32": ("train", "prune"),
+        "optimized-int8": ("train", "prune"),
+    }
+    assert rows(report)["optimized-int8"].measures.sparsity > 0.69
+
+
+def test_quantize_aware_alone_makes_no_second_float_row(tmp_path):
+    report = tfopt.run({**SMALL, "fit": {"epochs": 1}, "steps": [{"use": "quantize_aware"}]}, out=tmp_path / "run")
+    assert set(rows(report)) == {"plain-float32", "plain-int8", "optimized-int8"}
+
+
+def test_a_run_under_two_replicas(tmp_path):
+    table = {**SMALL, "strategy": {"use": "mirrored", "devices": ["CPU:0", "CPU:1"]}}
+    report = tfopt.run(table, out=tmp_path / "run")
+    assert rows(report)["optimized-int8"].measures.sparsity > 0.49
+    assert rows(report)["plain-float32"].verdict.agreement == 1
+
+
+def test_a_wrong_recipe_starts_nothing(tmp_path):
+    with pytest.raises(RecipeError, match="sparsity"):
+        tfopt.run({**SMALL, "steps": [{"use": "prune", "sparsity": 1.2}]}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
