@@ -1,0 +1,276 @@
+"""A trained model -> a TFLite file: `convert(model, format) -> Artifact`.
+
+| format | weights | computes in | needs |
+|---|---|---|---|
+| float32 | float32 | float32 | |
+| float16 | float16, half the bytes | float32 on a CPU, float16 where the device can | |
+| dynamic | int8 | int8 products, ranges found while it runs; the rest float32 | |
+| int8 | int8 | int8 wherever there is a kernel for it, ranges fixed | calibration data, or a quantization-aware model |
+
+int8 is the scheme of Jacob et al. 2018, arXiv:1712.05877. In dynamic, the converter leaves kernels of fewer than 1,024 elements float32.
+
+The converter runs in a process of its own (`tfopt._convert`), because it ends the process that it runs in on some models; here that
+becomes a ConversionError. The process stays warm for the next conversion; `warm_up` starts it early.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import re
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from . import backend, options, pipelines
+from ._worker import Worker, WorkerDied
+from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest
+from .types import Artifact, Call, Data
+
+LONGEST_REASON = 1_500  # characters, of an error's message
+MOST_LINES = 15
+
+# MLIR's lines look like `<unknown>:0: error: loc(callsite(fused["Op:", "net/layer/Op@function"] at ...)): what is wrong`, where the place
+# can be thousands of characters; notes repeat the errors and dump the whole graph over many lines.
+_START = re.compile(r"<unknown>:0: |[EIW]\d{4} |WARNING: |[A-Z]\w*(Error|Exception): ")
+_NOTE = re.compile(r"<unknown>:0: note: |[IW]\d{4} |WARNING: All log messages")
+_PLACE = re.compile(r'<unknown>:0: error: loc\(.*?fused\["[^"]*", "([^"@]*)[^"]*"\].*"\]\)*: ')
+_MORE_SPACE = "free some space, or set TMPDIR to a folder that has it"
+
+_lock = threading.Lock()
+_worker: Worker | None = None
+
+
+@options.checked
+def float32() -> dict[str, Any]:
+    """Weights and arithmetic in float32."""
+    return {"optimize": False, "float16": False, "io": None}
+
+
+@options.checked
+def float16() -> dict[str, Any]:
+    """Weights in float16: half the bytes."""
+    return {"optimize": True, "float16": True, "io": None}
+
+
+@options.checked
+def dynamic() -> dict[str, Any]:
+    """Weights in int8, activations quantized while it runs. A quarter of the bytes; on a CPU it can be slower than float32."""
+    return {"optimize": True, "float16": False, "io": None}
+
+
+@options.checked
+def int8(*, io: Literal["int8", "uint8", "float32"] = "int8") -> dict[str, Any]:
+    """Weights and activations in int8. `io` is the type at the model's inputs and outputs."""
+    return {"optimize": True, "float16": False, "io": io}
+
+
+FORMATS = {"float32": float32, "float16": float16, "dynamic": dynamic, "int8": int8}
+
+
+def label(call: Call) -> str:
+    """How a format is called in names and limits: its own name, and what differs from its defaults.
+
+    >>> label(Call("int8", {"io": "uint8"}))
+    'int8-uint8'
+    """
+    known = options.options_of(FORMATS[call.use])
+    different = [str(call.options[name]) for name, option in known.items() if call.options.get(name, option.default) != option.default]
+    return "-".join([call.use, *different])
+
+
+def convert(
+    model: Any,
+    format: str = "float32",
+    *,
+    data: Data | None = None,
+    name: str | None = None,
+    steps: Sequence[str] = (),
+    timeout: float = 600,
+    **format_options: Any,
+) -> Artifact:
+    """Converts a tf_keras model to a TFLite file.
+
+    The same weights under the same layer names give the same bytes every time. The batch dimension stays free, but is fixed to 1
+    for models with recurrent layers, which the converter takes in no other way.
+
+    Args:
+      model: a built `tf_keras.Model`.
+      format: a key of FORMATS.
+      data: its calibration examples give int8 its ranges. Not looked at by other formats and for quantization-aware models.
+      name: the artifact's; by default the model's name and the format's label.
+      steps: what made the model; kept in the artifact.
+      timeout: seconds that the converter may take.
+      **format_options: of the format, e.g. `io="uint8"` of int8.
+
+    Raises:
+      OptionError: no such format or option.
+      UnsupportedModel: no tf_keras model, or one that is not built.
+      DataError: int8 without calibration data that fits the model.
+      ConversionError: the converter refused, crashed or ran out of time; the model is quantization-aware and the format is not int8.
+
+    Example:
+      artifact = convert(model, "int8", data=data)
+      artifact.save("digits.tflite")
+    """
+    settings = _settings(format, format_options)
+    _check_model(model)
+    quantization_aware = any(backend.is_quantized(layer) for layer in model.submodules)
+    if quantization_aware and format != "int8":
+        raise ConversionError(
+            f"{model.name} to {format}: the model is quantization-aware, and its {format} file would carry int8's rounding; "
+            "convert it to int8, or convert the model from before quantize_aware"
+        )
+    examples = None if format != "int8" or quantization_aware else _calibration(model, data)
+    tag = label(Call(format, format_options))
+    content = _converted(model, f"{model.name} to {tag}", examples, settings, timeout)
+    return Artifact(name or re.sub(r"[^\w.-]+", "-", f"{model.name}-{tag}"), tag, content, tuple(steps))
+
+
+def warm_up() -> None:
+    """Starts the converter's process without waiting for it, so that it is ready when the first model is. Never needed."""
+    with _lock, contextlib.suppress(OSError):  # convert will say it
+        _ready_worker()
+
+
+def shut_down() -> None:
+    """Ends the converter's process; the next conversion starts another. Happens by itself when Python ends."""
+    global _worker
+    with _lock:
+        if _worker is not None:
+            _worker.stop()
+            _worker = None
+
+
+atexit.register(shut_down)
+
+
+def _ready_worker() -> Worker:
+    global _worker
+    _stop_if_dead()
+    if _worker is None:
+        _worker = Worker()
+    return _worker
+
+
+def _stop_if_dead() -> None:
+    global _worker
+    if _worker is not None and not _worker.alive:
+        _worker.stop()
+        _worker = None
+
+
+def _settings(format: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    if format not in FORMATS:
+        raise OptionError(f"format {format!r}: no such format; {nearest(format, FORMATS)}")
+    problems = options.problems_with(FORMATS[format], given)
+    if problems:
+        raise OptionError(f"format {format!r}: " + "; ".join(problems))
+    return FORMATS[format](**given)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, backend.keras().Model):
+        kind = f"{type(model).__module__}.{type(model).__name__}"
+        raise UnsupportedModel(f"a {kind} can't be converted: expected a tf_keras.Model (Keras 2)")
+    if not model.inputs:
+        raise UnsupportedModel(
+            f"{model.name}: the shape of its input is unknown; expected a functional or Sequential model that is built: "
+            "start it with tf_keras.Input (a subclassed model has to be rewritten so)"
+        )
+
+
+def _calibration(model: Any, data: Data | None) -> np.ndarray:
+    if data is None:
+        raise DataError(f"{model.name} to int8: calibration data is needed for the ranges of its activations; give data=")
+    if len(model.inputs) != 1:
+        raise DataError(f"{model.name} to int8: the model has {len(model.inputs)} inputs, and calibration data is for one only")
+    expected = tuple(model.inputs[0].shape[1:])
+    if len(expected) != len(data.input_shape) or any(e not in (None, d) for e, d in zip(expected, data.input_shape, strict=True)):
+        raise DataError(f"{model.name} to int8: the model takes examples of shape {expected}, those of {data.name} are {data.input_shape}")
+    examples = pipelines.to_arrays(data.calibration)[0]
+    if not len(examples):
+        raise DataError(f"{model.name} to int8: {data.name} has no calibration examples; it needs one or more, a few hundred are good")
+    return examples.astype(model.inputs[0].dtype.as_numpy_dtype)
+
+
+def _converted(model: Any, what: str, examples: np.ndarray | None, settings: Mapping[str, Any], timeout: float) -> bytes:
+    with _lock:
+        try:
+            worker = _ready_worker()  # it imports TensorFlow while the model is written
+            with tempfile.TemporaryDirectory(dir=worker.folder) as folder:
+                request = _written(model, what, examples, Path(folder))
+                return _answer(worker, what, {**request, "settings": settings, "timeout": timeout})
+        except OSError as error:
+            raise ConversionError(f"{what}: temporary files can't be written ({error}); {_MORE_SPACE}") from error
+        finally:
+            _stop_if_dead()
+
+
+def _written(model: Any, what: str, examples: np.ndarray | None, folder: Path) -> dict[str, str | None]:
+    request = {"model": str(folder / "model"), "calibration": None, "result": str(folder / "result.tflite")}
+    if examples is not None:
+        request["calibration"] = str(folder / "calibration.npy")
+        np.save(request["calibration"], examples)
+    try:
+        _save_as_function(model, request["model"])
+    except OSError:
+        raise
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
+        raise ConversionError(_message(what, "the model can't be written as a SavedModel", f"{type(error).__name__}: {error}")) from error
+    return request
+
+
+def _save_as_function(model: Any, folder: str) -> None:
+    """A SavedModel of one function and its variables. Saving the Keras model would trace every layer: 12 s for a MobileNetV2, not 3."""
+    tf = backend.tensorflow()
+    recurrent = any(isinstance(layer, backend.keras().layers.RNN) for layer in model.submodules)
+    signature = [
+        tf.TensorSpec([tensor.shape[0] or (1 if recurrent else None), *tensor.shape[1:]], tensor.dtype, name=input_name)
+        for input_name, tensor in zip(model.input_names, model.inputs, strict=True)
+    ]
+
+    @tf.function(input_signature=signature, autograph=False)  # autograph would leave a .py file in the temporary folder
+    def predict(*inputs):
+        return model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
+
+    module = tf.Module()
+    module.model_variables = model.variables
+    tf.saved_model.save(module, folder, signatures=predict)
+
+
+def _answer(worker: Worker, what: str, request: Mapping[str, Any]) -> bytes:
+    try:
+        refusal = worker.ask(request, request["timeout"])["error"]
+    except WorkerDied as death:
+        raise ConversionError(_message(what, f"the converter {death.how}", death.output)) from None
+    if refusal:
+        raise ConversionError(_message(what, "the converter refused", refusal))
+    return Path(request["result"]).read_bytes()
+
+
+def _message(what: str, event: str, output: str) -> str:
+    if "No space left on device" in output:
+        hint = _MORE_SPACE
+    elif "longer than" in event:
+        hint = "give it more with timeout="
+    else:
+        hint = f"another format may work (there are: {', '.join(FORMATS)}), or other layers in place of what it names"
+    reason = useful_lines(output)
+    return f"{what}: {event}; {hint}" + (f"\n{reason}" if reason else "")
+
+
+def useful_lines(output: str) -> str:
+    """What a person can use of the converter's output: its last lines, each once, without MLIR's notes, places and dumps."""
+    lines, dropping = [], False
+    for line in output.replace("<unknown>:0:", "\n<unknown>:0:").splitlines():
+        if _START.match(line):
+            dropping = bool(_NOTE.match(line))
+        if not dropping:
+            lines.append(_PLACE.sub(r"\1: ", line).replace("<unknown>:0: ", "").strip()[:300])
+    lines = [line for line in dict.fromkeys(lines) if line]
+    return "\n".join(lines[-MOST_LINES:])[-LONGEST_REASON:]

@@ -1,0 +1,194 @@
+"""What a .tflite is made of: bytes, parameters, multiply-accumulates, zeros and distinct values, read back from the file.
+
+Nothing here trusts a technique's own word, or a file's name: what is not in the file did not happen.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _flatbuffer
+from ._flatbuffer import Graph, Node, Tensor
+from .runtime import Source
+from .types import Kernel, Measures, Operation
+
+
+class Weighted(NamedTuple):
+    """Where a kind of operation keeps its weights, and how many multiply-accumulates it does.
+
+    Attributes:
+      axes: the input that holds a kernel -> the kernel's axis of output channels.
+      biases: the inputs that hold biases.
+      macs: of one run, from its inputs, its output and the node.
+    """
+
+    axes: Mapping[int, int]
+    biases: Sequence[int]
+    macs: Callable[[Sequence[Tensor | None], Tensor, Node], int]
+
+
+def _per_output(first: int, last: int) -> Callable:
+    """Each element of the output sums over the kernel's dimensions from `first` to before `last`."""
+    return lambda inputs, output, node: output.size * math.prod(inputs[1].shape[first:last])
+
+
+def _per_input(last: int) -> Callable:
+    """A transposed convolution: each element of the input meets the kernel's dimensions before `last`."""
+    return lambda inputs, output, node: inputs[2].size * math.prod(inputs[1].shape[:last])
+
+
+def _of_matmul(inputs: Sequence[Tensor | None], output: Tensor, node: Node) -> int:
+    return output.size * inputs[0].shape[-2 if node.options.adjX else -1]
+
+
+def _of_lstm(inputs: Sequence[Tensor | None], output: Tensor, node: Node) -> int:
+    steps = math.prod(inputs[0].shape[:2])  # time and batch, in either order
+    return steps * sum(tensor.size for index, tensor in enumerate(inputs) if index in _LSTM and tensor is not None)
+
+
+def _of_lookup(inputs: Sequence[Tensor | None], output: Tensor, node: Node) -> int:
+    return 0  # a row is copied, nothing multiplied
+
+
+_LSTM = {**dict.fromkeys(range(1, 9), 0), 16: 0}  # the gates' input and recurrent weights; the projection; peepholes are vectors
+
+WEIGHTED = {
+    "CONV_2D": Weighted({1: 0}, [2], _per_output(1, 4)),  # kernel: out, height, width, in / groups
+    "DEPTHWISE_CONV_2D": Weighted({1: 3}, [2], _per_output(1, 3)),  # 1, height, width, out
+    "FULLY_CONNECTED": Weighted({1: 0}, [2], _per_output(1, 2)),  # out, in
+    "TRANSPOSE_CONV": Weighted({1: 0}, [3], _per_input(3)),  # out, height, width, in
+    "CONV_3D": Weighted({1: 4}, [2], _per_output(0, 4)),  # depth, height, width, in, out
+    "CONV_3D_TRANSPOSE": Weighted({1: 3}, [3], _per_input(4)),  # depth, height, width, out, in
+    "BATCH_MATMUL": Weighted({0: -2, 1: -1}, [], _of_matmul),  # rows, inner times inner, columns
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": Weighted(_LSTM, [12, 13, 14, 15, 17], _of_lstm),  # out, in
+    "GATHER": Weighted({0: -1}, [], _of_lookup),  # an embedding: words, out
+    "EMBEDDING_LOOKUP": Weighted({1: -1}, [], _of_lookup),
+}
+_NUMBERS = ("float32", "float16", "bfloat16", "int8", "uint8", "int16", "int4", "int2")
+_PASSING_ON = ("DEQUANTIZE", "QUANTIZE")  # float16 weights stand in front of a DEQUANTIZE
+_CALLING = ("WHILE", "IF")  # run other graphs, their bodies
+
+
+def measure(source: Source) -> Measures:
+    """Reads a .tflite's measures from the file, without running it.
+
+    Args:
+      source: an artifact, a path, or the file's bytes.
+
+    Raises:
+      ArtifactError: the file is missing or damaged.
+
+    Example:
+      measure(artifact).sparsity
+    """
+    name, content = _flatbuffer.contents(source)
+    graphs = _flatbuffer.graphs(name, content)
+    with _flatbuffer.damage_named(name):
+        return _measured(content, [_Reader(graph) for graph in graphs])
+
+
+def _measured(content: bytes, graphs: Sequence[_Reader]) -> Measures:
+    kernels = [kernel for graph in graphs for kernel in graph.kernels()]
+    weights = sum(math.prod(kernel.shape) for kernel in kernels)
+    zeros = sum(math.prod(kernel.shape) * sum(kernel.zeros) / len(kernel.zeros) for kernel in kernels)
+    return Measures(
+        bytes=len(content),
+        gzip_bytes=len(gzip.compress(content, 9, mtime=0)),
+        parameters=sum(graph.parameters() for graph in graphs),
+        macs=graphs[0].macs(),
+        sparsity=zeros / weights if weights else 0.0,
+        kernels=tuple(kernels),
+        operations=tuple(operation for graph in graphs for operation in graph.operations()),
+        uncounted=tuple(sorted(set().union(*(graph.uncounted() for graph in graphs)) | _loops(graphs))),
+    )
+
+
+def _loops(graphs: Sequence[_Reader]) -> set[str]:
+    """The kinds of operation whose bodies multiply: how often a body runs, and so how much it multiplies, is not in the file."""
+    if any(graph.macs() for graph in graphs[1:]):
+        return {node.kind for graph in graphs for node in graph.nodes if node.kind in _CALLING}
+    return set()
+
+
+class _Reader:
+    """One graph, and which constant stands behind each of its tensors."""
+
+    def __init__(self, graph: Graph):
+        self.nodes = graph.nodes
+        self._tensors = graph.tensors
+        self._computing = [node for node in graph.nodes if node.kind not in (*_PASSING_ON, *_CALLING)]
+        self._passed = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.kind in _PASSING_ON}
+
+    def kernels(self) -> Iterator[Kernel]:
+        """Each weight tensor once, by the first operation that reads it."""
+        seen = set()
+        for node in self._computing:
+            for index, axis in self._weights(node):
+                if index not in seen:
+                    seen.add(index)
+                    tensor = self._tensors[index]
+                    yield Kernel(tensor.name, node.kind, tensor.dtype, tensor.shape, *_per_channel(tensor, axis))
+
+    def parameters(self) -> int:
+        """Elements of the kernels, the biases and the other constants of numbers (a BatchNorm's scale that was not folded), each once."""
+        counted = set()
+        for node in self._computing:
+            biases = WEIGHTED[node.kind].biases if node.kind in WEIGHTED else ()
+            for place, index in enumerate(node.inputs):
+                source = self._constant(index)
+                if source is not None and (place in biases or self._tensors[source].dtype in _NUMBERS):
+                    counted.add(source)
+        return sum(self._tensors[index].size for index in counted)
+
+    def macs(self) -> int:
+        """Multiply-accumulates of the operations that are counted."""
+        return sum(self._macs(node) for node in self._computing if node.kind in WEIGHTED)
+
+    def operations(self) -> Iterator[Operation]:
+        """Each operation, in the order in which they run."""
+        for node in self.nodes:
+            output = self._tensors[node.outputs[0]] if node.outputs else None
+            weights = [self._tensors[index].dtype for index, _ in self._weights(node)] if node in self._computing else []
+            yield Operation(node.kind, output.name if output else "", output.dtype if output else "", weights[0] if weights else None)
+
+    def uncounted(self) -> set[str]:
+        """The kinds of operation with weights whose multiply-accumulates are not counted."""
+        return {node.kind for node in self._computing if node.kind not in WEIGHTED and any(True for _ in self._weights(node))}
+
+    def _macs(self, node: Node) -> int:
+        inputs = [None if index < 0 else self._tensors[index] for index in node.inputs]
+        return WEIGHTED[node.kind].macs(inputs, self._tensors[node.outputs[0]], node)
+
+    def _constant(self, index: int) -> int | None:
+        """The index of the constant that an input reads, through a DEQUANTIZE where there is one; None for what is no constant."""
+        source = self._passed.get(index, index)
+        return source if source >= 0 and self._tensors[source].content is not None else None
+
+    def _weights(self, node: Node) -> Iterator[tuple[int, int]]:
+        """A node's weights: a tensor's index and its output channel axis. Of a kind not in WEIGHTED: its matrices."""
+        for place, index in enumerate(node.inputs):
+            source = self._constant(index)
+            if source is None or self._tensors[source].dtype not in _NUMBERS:
+                continue
+            if node.kind not in WEIGHTED:
+                if sum(size > 1 for size in self._tensors[source].shape) > 1:
+                    yield source, 0
+            elif place in WEIGHTED[node.kind].axes and len(self._tensors[source].shape) > 1:
+                axis = WEIGHTED[node.kind].axes[place]
+                transposed = node.kind == "BATCH_MATMUL" and (node.options.adjX, node.options.adjY)[place]
+                yield source, -3 - axis if transposed else axis
+
+
+def _per_channel(tensor: Tensor, axis: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Per output channel: the share of zeros, and how many values are different."""
+    rows = np.moveaxis(tensor.values(), axis, 0)
+    rows = np.sort(rows.reshape(len(rows), -1), axis=1)
+    points = tensor.zero_points
+    zeros = np.mean(rows == (points[:, None] if len(points) == len(rows) else points[0]), axis=1)
+    distinct = 1 + np.count_nonzero(rows[:, 1:] != rows[:, :-1], axis=1)
+    return tuple(zeros.tolist()), tuple(distinct.tolist())

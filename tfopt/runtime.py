@@ -1,0 +1,152 @@
+"""Running a .tflite on the LiteRT interpreter: `Session(artifact).run(x)`. The one place that runs it.
+
+The interpreter prints one line about its XNNPACK delegate on stderr when a process uses it first. It has no switch for it, and
+holding stderr back would swallow what other threads write meanwhile, so the line stays.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _flatbuffer
+from .errors import ArtifactError, DataError, OptionError
+from .types import Artifact
+
+Source = Artifact | str | os.PathLike | bytes
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its name, its shape with the batch dimension, its dtype, and where it is quantized scale and zero point.
+
+    A quantized number q stands for `scale * (q - zero_point)`; `scale` is None where nothing is quantized.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None
+    zero_point: int
+
+
+class Session:
+    """A .tflite, loaded and ready to run one example at a time, as a device does it.
+
+    Args:
+      source: an artifact, a path, or the file's bytes.
+      threads: that the interpreter may use.
+
+    Attributes:
+      name: by which messages call the file.
+      inputs, outputs: a Port each.
+
+    Raises:
+      ArtifactError: the file is missing, damaged, no .tflite, or asks for what this runtime does not have.
+      OptionError: threads below 1.
+
+    Example:
+      Session("digits.tflite").run(images)  # (n, 8, 8, 1) -> (n, 10)
+    """
+
+    def __init__(self, source: Source, threads: int = 1):
+        if threads < 1:
+            raise OptionError(f"threads = {threads!r}: should be at least 1")
+        self.name, content = _flatbuffer.contents(source)
+        module = importlib.import_module("ai_edge_litert.interpreter")
+        try:
+            self._interpreter = module.Interpreter(model_content=content, num_threads=threads)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            problem = "the file is damaged or made for another runtime"
+            raise ArtifactError(f"{self.name}: {problem} ({error}); copy or convert it again") from error
+        try:
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise ArtifactError(f"{self.name}: {version()} can't run it ({error}); convert it to another format") from error
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+        self.inputs = tuple(map(_port, self._inputs))
+        self.outputs = tuple(map(_port, self._outputs))
+
+    def run(self, x: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | tuple[np.ndarray, ...]:
+        """The outputs for one example, or for a batch of them run one by one.
+
+        Args:
+          x: the input of shape `inputs[0].shape[1:]`, or a batch `(n, *inputs[0].shape[1:])`; a list of them for several inputs. It
+            is quantized (rounded to nearest, clipped) where the file takes int8 or uint8, unless it has that dtype already.
+
+        Returns:
+          What the file puts out, dequantized to float32: `outputs[0].shape[1:]`, for a batch with n in front; a tuple of these
+          for several outputs.
+
+        Raises:
+          DataError: x does not fit the inputs.
+          ArtifactError: the runtime failed on it.
+        """
+        arrays = [np.asarray(x)] if len(self.inputs) == 1 else [np.asarray(one) for one in x]
+        if len(arrays) != len(self.inputs):
+            raise DataError(f"{self.name}: takes {len(self.inputs)} inputs, got {len(arrays)}")
+        one = arrays[0].ndim == len(self.inputs[0].shape) - 1
+        if one:
+            arrays = [array[None] for array in arrays]
+        if len({len(array) for array in arrays}) != 1:
+            raise DataError(f"{self.name}: got batches of different lengths ({', '.join(str(len(array)) for array in arrays)})")
+        rows = [self._run_one([array[index] for array in arrays]) for index in range(len(arrays[0]))]
+        if not rows:
+            raise DataError(f"{self.name}: got a batch without examples")
+        results = tuple(row[0] for row in zip(*rows, strict=True)) if one else tuple(np.stack(column) for column in zip(*rows, strict=True))
+        return results[0] if len(results) == 1 else results
+
+    def _run_one(self, example: Sequence[np.ndarray]) -> list[np.ndarray]:
+        self.feed(example)
+        self.invoke()
+        return [
+            _dequantized(self._interpreter.get_tensor(detail["index"])[0], port)
+            for detail, port in zip(self._outputs, self.outputs, strict=True)
+        ]
+
+    def feed(self, example: Sequence[np.ndarray]) -> None:
+        """Sets the inputs, one array an input, without a batch dimension, for the next `invoke`; recurrent states start at zero again."""
+        self._interpreter.reset_all_variables()  # an LSTM would go on from the example before: errors of 0.4 in outputs of 0.7
+        for array, detail, port in zip(example, self._inputs, self.inputs, strict=True):
+            if (1, *array.shape) != port.shape:
+                raise DataError(f"{self.name}: takes examples of shape {port.shape[1:]} in batches of {port.shape[0]}, got {array.shape}")
+            self._interpreter.set_tensor(detail["index"], _quantized(array, port)[None])
+
+    def invoke(self) -> None:
+        """Runs once on what was fed."""
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise ArtifactError(f"{self.name}: {version()} failed while running it ({error}); convert it to another format") from error
+
+
+def version() -> str:
+    """The runtime's name and version, e.g. "LiteRT 2.3.0"."""
+    return f"LiteRT {importlib.metadata.version('ai-edge-litert')}"
+
+
+def _port(detail: dict[str, Any]) -> Port:
+    scale, zero_point = detail["quantization"]
+    shape = tuple(int(size) for size in detail["shape"])
+    return Port(detail["name"], shape, np.dtype(detail["dtype"]).name, float(scale) or None, int(zero_point))
+
+
+def _quantized(array: np.ndarray, port: Port) -> np.ndarray:
+    dtype = np.dtype(port.dtype)
+    if port.scale is None or array.dtype == dtype:
+        return array.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(array / np.float32(port.scale)) + port.zero_point, limits.min, limits.max).astype(dtype)
+
+
+def _dequantized(array: np.ndarray, port: Port) -> np.ndarray:
+    if port.scale is None:
+        return array.astype(np.float32)
+    return (array.astype(np.float32) - port.zero_point) * np.float32(port.scale)

@@ -1,0 +1,101 @@
+"""How long one inference takes on this machine: `benchmark(artifact) -> Timing`, and `compare` for several at once.
+
+Only the runtime's own run is timed, one example at a time, and every sample is kept. The speed of a machine drifts over seconds (other
+load, clock frequency), so what is to be compared is timed interleaved, a run of each after the other, round by round.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from . import pipelines, runtime
+from .errors import OptionError
+from .runtime import Port, Session, Source
+from .types import Data, Timing
+
+LEAST_RUNS = 50
+
+
+def benchmark(artifact: Source, *, threads: int = 1, runs: int = 50, warmup: int = 10, data: Data | None = None) -> Timing:
+    """Times one inference.
+
+    Args:
+      artifact: an artifact, a path, or the file's bytes.
+      threads: that the runtime may use.
+      runs: how many are counted, at least 50.
+      warmup: how many run before.
+      data: its test examples are the inputs; without, random values are (a float input gets 0 to 1).
+
+    Raises:
+      OptionError: fewer than 50 runs, or threads or warm-up out of range.
+      ArtifactError: the file is missing, damaged or can't be run.
+      DataError: the data's examples don't fit the file's input.
+
+    Example:
+      benchmark(artifact, threads=2).median_ms
+    """
+    return compare([artifact], threads=threads, runs=runs, warmup=warmup, data=data)[0]
+
+
+def compare(
+    artifacts: Sequence[Source], *, threads: int = 1, runs: int = 50, warmup: int = 10, data: Data | None = None
+) -> tuple[Timing, ...]:
+    """Times several files interleaved, so that what slows the machine down meets all of them alike; as `benchmark` otherwise.
+
+    Example:
+      before, after = compare([plain, optimized], data=data)
+      before.median_ms / after.median_ms
+    """
+    if runs < LEAST_RUNS:
+        raise OptionError(f"runs = {runs!r}: should be at least {LEAST_RUNS}; fewer say little about a median, and nothing about a p99")
+    if warmup < 0:
+        raise OptionError(f"warmup = {warmup!r}: should be at least 0")
+    sessions = [Session(artifact, threads) for artifact in artifacts]
+    inputs = [_examples(session, data, runs) for session in sessions]
+    samples = [[] for _ in sessions]
+    for number in range(-warmup, runs):
+        for session, examples, kept in zip(sessions, inputs, samples, strict=True):
+            session.feed(examples[number % len(examples)])
+            start = time.perf_counter_ns()
+            session.invoke()
+            took = time.perf_counter_ns() - start
+            if number >= 0:
+                kept.append(took / 1e6)
+    what = "random values" if data is None else "test examples"
+    return tuple(Timing(tuple(kept), warmup, threads, runtime.version(), machine(), what) for kept in samples)
+
+
+def machine() -> str:
+    """The CPU's name and its number of cores, e.g. "AMD EPYC 7B13, 2 cores"."""
+    cores = os.cpu_count() or 1
+    return f"{_cpu()}, {cores} core{'s' * (cores != 1)}"
+
+
+def _cpu() -> str:
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text(errors="replace").splitlines() if table.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _examples(session: Session, data: Data | None, count: int) -> list[list[np.ndarray]]:
+    if data is not None:
+        return [[x] for x in pipelines.to_arrays(data.test, count)[0]]
+    generator = np.random.default_rng(0)
+    return [[_random(port, generator) for port in session.inputs] for _ in range(count)]
+
+
+def _random(port: Port, generator: np.random.Generator) -> np.ndarray:
+    dtype, shape = np.dtype(port.dtype), port.shape[1:]
+    if dtype.kind == "f":
+        return generator.random(shape).astype(dtype)
+    if port.scale is not None:
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    return generator.integers(0, 2, shape).astype(dtype)  # an index: 0 and 1 are in every vocabulary
