@@ -26,7 +26,7 @@ def randomized(model, seed=0):
 
 
 def branching():
-    """Convolutions, BatchNorm, depthwise, residual Add, Concatenate, dropout, a shared and a nested model: (8, 8, 1) -> 10 probabilities."""
+    """Convolutions, BatchNorm, depthwise, residual Add, Concatenate, dropout, a nested model called twice: (8, 8, 1) -> 10."""
     keras = backend.keras()
     layers = keras.layers
     inputs = keras.Input((8, 8, 1), name="image")

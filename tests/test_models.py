@@ -48,7 +48,13 @@ def test_every_layer_is_quantized_and_computes_in_int8(builder, digits):
 
 @pytest.mark.parametrize(
     "name, wrong",
-    [("resnet", {"depth": 9}), ("convnet", {"width": 0}), ("convnet", {"dropout": 1.0}), ("mlp", {"hidden": [0]}), ("mlp", {"hidden": "8"})],
+    [
+        ("resnet", {"depth": 9}),
+        ("convnet", {"width": 0}),
+        ("convnet", {"dropout": 1.0}),
+        ("mlp", {"hidden": [0]}),
+        ("mlp", {"hidden": "8"}),
+    ],
 )
 def test_options_out_of_range_are_refused(name, wrong):
     with pytest.raises(OptionError, match=next(iter(wrong))):

@@ -156,12 +156,13 @@ def test_quick_takes_another_folder_and_checks_no_limits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = tfopt.run({**SMALL, "limits": {"int8": {"score": 0.999}}}, quick=True)
     assert (tmp_path / "runs" / "small-quick" / "report.html").is_file()
-    assert report.raise_for_limits() is None and "quick" in str(report)
+    assert report.raise_for_limits() is None and "Quick run" in str(report)
     assert rows(report)["plain-float32"].verdict.examples == 128
 
 
 def test_broken_limits_end_the_command_with_3(tmp_path):
-    table = {**SMALL, "fit": {"epochs": 1}, "steps": [], "export": {"formats": ["int8"]}, "limits": {"int8": {"bytes": 1000, "score": 0.999}}}
+    limits = {"int8": {"bytes": 1000, "score": 0.999}}
+    table = {**SMALL, "fit": {"epochs": 1}, "steps": [], "export": {"formats": ["int8"]}, "limits": limits}
     report = tfopt.run(table, out=tmp_path / "run")
     with pytest.raises(LimitError, match="bytes") as error:
         report.raise_for_limits()

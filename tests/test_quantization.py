@@ -17,7 +17,8 @@ WEIGHT_LAYERS = ("Conv2D", "DepthwiseConv2D", "Dense", "SeparableConv2D", "Conv2
 
 def quantized_kernels(model):
     """Weight layer -> how many of its kernels are fake-quantized."""
-    return {layer.layer.name: len(layer._weight_vars) for layer in model.layers if type(getattr(layer, "layer", None)).__name__ in WEIGHT_LAYERS}
+    wrapped = [layer for layer in model.layers if type(getattr(layer, "layer", None)).__name__ in WEIGHT_LAYERS]
+    return {wrapper.layer.name: len(wrapper._weight_vars) for wrapper in wrapped}
 
 
 def with_activation(before, activation):

@@ -20,7 +20,10 @@ def images():
     return np.random.default_rng(0).random((16, 8, 8, 1), dtype="float32")
 
 
-@pytest.mark.parametrize("change", [copying.copy_of, rewriting.flattened, lambda m: rewriting.relu_fused(m)[0]], ids=["copy", "flat", "fused"])
+CHANGES = {"copy": copying.copy_of, "flat": rewriting.flattened, "fused": lambda model: rewriting.relu_fused(model)[0]}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_outputs_stay_the_same_and_nothing_is_shared(net, images, change):
     new = change(net)
     before = net(images).numpy()

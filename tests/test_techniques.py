@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt import backend, conversion, strategies, techniques
+from tfopt import backend, strategies, techniques
 from tfopt.errors import DataError, OptionError, UnsupportedModel
 from tfopt.types import Fit, Step, Trace
 

@@ -154,7 +154,17 @@ def test_a_model_that_does_not_fit_the_data_is_refused(digits):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"patience": 0}, {"seed": -1}, {"schedule": "step"}, {"optimizer": "x"}]
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("inf")},
+        {"patience": 0},
+        {"seed": -1},
+        {"schedule": "step"},
+        {"optimizer": "x"},
+    ],
 )
 def test_a_fit_out_of_range_is_refused(wrong):
     with pytest.raises(OptionError, match=next(iter(wrong))):

@@ -24,7 +24,7 @@ def tensorflow() -> ModuleType:
     """The module `tensorflow`, its C++ chatter kept off the terminal unless the user set TF_CPP_MIN_LOG_LEVEL."""
     if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return importlib.import_module("tensorflow")
-    with _environment_kept("TF_CPP_MIN_LOG_LEVEL"), _stderr_held_back():
+    with _environment_kept("TF_CPP_MIN_LOG_LEVEL"), stderr_held_back():
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
         tf = importlib.import_module("tensorflow")
         tf.config.list_physical_devices()  # looks for GPUs now, and complains now where there are none
@@ -56,10 +56,11 @@ def tfmot_private(path: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _stderr_held_back():
-    """What the C++ side writes to stderr goes to a file, and to the terminal only if something is raised.
+def stderr_held_back():
+    """What anybody in the process writes to stderr meanwhile goes to a file, and to the terminal only if something is raised.
 
-    TensorFlow writes eight lines about oneDNN and missing CUDA before its own log level is in force: no variable turns them off.
+    For the moments in which C++ libraries say what no variable turns off: TensorFlow eight lines about oneDNN and missing CUDA when it
+    is imported, LiteRT one about its delegate when it is first used.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as file:

@@ -100,7 +100,7 @@ def opened(folder: Path, identity: str, common: Mapping[str, Any]) -> Iterator[R
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"{folder}: another process is running in this folder; wait for it, or give another folder with --out") from error
+            raise RunError(f"{folder}: another process is running here; wait for it, or give another folder with --out") from error
         with _space_needed(folder):
             write_atomically(folder / "recipe.toml", identity.encode())
         yield Run(folder, common)

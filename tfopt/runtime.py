@@ -1,23 +1,22 @@
-"""Running a .tflite on the LiteRT interpreter: `Session(artifact).run(x)`. The one place that runs it.
-
-The interpreter prints one line about its XNNPACK delegate on stderr when a process uses it first. It has no switch for it, and
-holding stderr back would swallow what other threads write meanwhile, so the line stays.
-"""
+"""Running a .tflite on the LiteRT interpreter: `Session(artifact).run(x)`. The one place that runs it."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import _flatbuffer
+from . import _flatbuffer, backend
 from .errors import ArtifactError, DataError, OptionError
 from .types import Artifact
+
+_used = False
 
 Source = Artifact | str | os.PathLike | bytes
 
@@ -59,6 +58,14 @@ class Session:
         if threads < 1:
             raise OptionError(f"threads = {threads!r}: should be at least 1")
         self.name, content = _flatbuffer.contents(source)
+        with _first_use_quiet():
+            self._load(content, threads)
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+        self.inputs = tuple(map(_port, self._inputs))
+        self.outputs = tuple(map(_port, self._outputs))
+
+    def _load(self, content: bytes, threads: int) -> None:
         module = importlib.import_module("ai_edge_litert.interpreter")
         try:
             self._interpreter = module.Interpreter(model_content=content, num_threads=threads)
@@ -69,10 +76,6 @@ class Session:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, MemoryError) as error:
             raise ArtifactError(f"{self.name}: {version()} can't run it ({error}); convert it to another format") from error
-        self._inputs = self._interpreter.get_input_details()
-        self._outputs = self._interpreter.get_output_details()
-        self.inputs = tuple(map(_port, self._inputs))
-        self.outputs = tuple(map(_port, self._outputs))
 
     def run(self, x: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | tuple[np.ndarray, ...]:
         """The outputs for one example, or for a batch of them run one by one.
@@ -125,6 +128,18 @@ class Session:
             self._interpreter.invoke()
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ArtifactError(f"{self.name}: {version()} failed while running it ({error}); convert it to another format") from error
+
+
+@contextlib.contextmanager
+def _first_use_quiet() -> Iterator[None]:
+    """Without the line about the XNNPACK delegate that a process's first interpreter writes to stderr."""
+    global _used
+    if _used:
+        yield
+        return
+    with backend.stderr_held_back():
+        yield
+    _used = True
 
 
 def version() -> str:

@@ -12,7 +12,8 @@ from ._blocks import Count, Share, conv_bn, head
 def convnet(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 16, blocks: Count = 2, dropout: Share = 0.0) -> Any:
     """`blocks` times convolution 3x3, BatchNorm, ReLU and 2x2 max pooling, then average pooling and a Dense.
 
-    The first block has `width` channels, each further one twice as many; pooling stops where the image is one pixel wide. On 28 x 28 x 1 inputs, 10 classes and the default width it has 5,274 parameters.
+    The first block has `width` channels, each further one twice as many; pooling stops where the image is one pixel wide. On 28 x 28 x 1
+    inputs, with 10 classes and the default width it has 5,274 parameters.
 
     >>> convnet((28, 28, 1), 10).count_params()
     5274
