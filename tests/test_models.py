@@ -10,7 +10,7 @@ import pytest
 
 import tfopt
 from tfopt import backend, models, options
-from tfopt.errors import OptionError
+from tfopt.errors import DataError, OptionError
 
 
 @pytest.fixture(params=sorted(models.MODELS))
@@ -59,6 +59,12 @@ def test_every_layer_is_quantized_and_computes_in_int8(builder, digits):
 def test_options_out_of_range_are_refused(name, wrong):
     with pytest.raises(OptionError, match=next(iter(wrong))):
         models.MODELS[name]((8, 8, 1), 10, **wrong)
+
+
+@pytest.mark.parametrize("name", ["convnet", "resnet"])
+def test_examples_that_are_no_images_are_refused(name):
+    with pytest.raises(DataError, match=r"\(12,\); use mlp"):
+        models.MODELS[name]((12,), 3)
 
 
 def test_every_option_has_a_default(builder):

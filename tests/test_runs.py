@@ -66,6 +66,17 @@ def test_a_stage_that_fails_leaves_nothing_that_looks_finished(opened):
     assert sorted(p.name for p in (opened.folder / "stages").iterdir())[0].startswith("train-")
 
 
+def test_a_run_that_fails_before_anything_is_finished_leaves_no_folder(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError), runs.opened(folder, "", COMMON):
+        raise ValueError("bad data")
+    assert not folder.exists()
+    with pytest.raises(ValueError), runs.opened(folder, "", COMMON) as run:
+        run.stage("train", {}, [], make_with("whole", []))
+        raise ValueError("bad data")
+    assert list(folder.glob("stages/train-*"))
+
+
 def test_another_recipe_is_refused_and_nothing_touched(tmp_path):
     folder = tmp_path / "run"
     with runs.opened(folder, 'name = "a"\nseed = 0\n', COMMON):

@@ -182,6 +182,6 @@ def _artifact(export: _Export, converted: Stage) -> Artifact:
     return Artifact(export.name, conversion.label(export.format), (converted.folder / ARTIFACT_FILE).read_bytes(), export.steps)
 
 
-@functools.lru_cache(maxsize=2)  # each model is exported in several formats
+@functools.lru_cache(maxsize=3)  # each model is exported in several formats: the trained, the last plain and the final one
 def _loaded(folder: Path) -> Any:
     return loading.load(folder / MODEL_FILE)

@@ -92,6 +92,7 @@ def opened(folder: Path, identity: str, common: Mapping[str, Any]) -> Iterator[R
     Raises:
       RunError: the folder holds another recipe's run or other files, is in use, or can't be written. Nothing in it is changed.
     """
+    new = not folder.exists()
     with _space_needed(folder):
         _check_ours(folder, identity)
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,12 @@ def opened(folder: Path, identity: str, common: Mapping[str, Any]) -> Iterator[R
             raise RunError(f"{folder}: another process is running here; wait for it, or give another folder with --out") from error
         with _space_needed(folder):
             write_atomically(folder / "recipe.toml", identity.encode())
-        yield Run(folder, common)
+        try:
+            yield Run(folder, common)
+        except BaseException:
+            if new and not _worth_keeping(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _check_ours(folder: Path, identity: str) -> None:
@@ -116,6 +122,11 @@ def _check_ours(folder: Path, identity: str) -> None:
         raise RunError(f"{folder}: is a file, and a folder is needed; give another with --out")
     elif folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
         raise RunError(f"{folder}: holds other files and no run; give an empty or a new folder with --out")
+
+
+def _worth_keeping(folder: Path) -> bool:
+    """Whether a finished stage, or the state of an unfinished one, is there to go on from."""
+    return any(not stage.name.endswith(".unfinished") for stage in folder.glob("stages/*"))
 
 
 def _difference(there: str, here: str) -> str:

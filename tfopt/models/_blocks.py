@@ -7,9 +7,21 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .. import backend
+from ..errors import DataError
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def image_input(input_shape: tuple[int, ...], builder: str) -> Any:
+    """The input of a convolutional net.
+
+    Raises:
+      DataError: examples of this shape are no images.
+    """
+    if len(input_shape) != 3:
+        raise DataError(f"{builder} takes images (height, width, channels), the examples are {tuple(input_shape)}; use mlp, or reshape them")
+    return backend.keras().Input(input_shape, name="input")
 
 
 def conv_bn(x: Any, filters: int, *, name: str, size: int = 3, stride: int = 1, bias: bool = False) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, conv_bn, head
+from ._blocks import Count, Share, conv_bn, head, image_input
 
 
 @options.checked
@@ -19,7 +19,7 @@ def convnet(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 16
     5274
     """
     keras = backend.keras()
-    inputs = x = keras.Input(input_shape, name="input")
+    inputs = x = image_input(input_shape, "convnet")
     for number in range(1, blocks + 1):
         x = conv_bn(x, width * 2 ** (number - 1), name=f"conv{number}")
         x = keras.layers.ReLU(name=f"relu{number}")(x)

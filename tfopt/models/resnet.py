@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import backend, options
 from ..errors import OptionError
-from ._blocks import Count, conv_bn, head
+from ._blocks import Count, conv_bn, head, image_input
 
 
 @options.checked
@@ -25,7 +25,7 @@ def resnet(input_shape: tuple[int, ...], num_classes: int, *, depth: Count = 8, 
     if depth < 8 or (depth - 2) % 6:
         raise OptionError(f"resnet: depth = {depth}: should be 6 n + 2, such as 8, 14, 20, 26, 32, 44 or 56")
     keras = backend.keras()
-    inputs = keras.Input(input_shape, name="input")
+    inputs = image_input(input_shape, "resnet")
     x = conv_bn(inputs, width, name="stem", bias=True)
     x = keras.layers.ReLU(name="stem_relu")(x)
     for stack in range(3):
