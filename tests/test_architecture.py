@@ -16,9 +16,9 @@ ROOT = Path(tfopt.__file__).parent
 LEVELS = {
     name: level
     for level, names in {
-        -1: "errors",  # beside types on the ground floor, but types raises them
+        -1: "errors files",  # beside types on the ground floor, but types uses them
         0: "types",
-        1: "backend options progress",
+        1: "backend options progress tracing",
         2: "bridge preprocessing",
         3: "loading surgery strategies pipelines",
         4: "training datasets models",
@@ -40,11 +40,12 @@ USERS = {
     "_convert": {"conversion"},  # run as a process of its own
     "_flatbuffer": {"runtime", "measures"},
     "_plots": {"reporting"},
+    "_recipe_text": {"recipes"},
     "_report_html": {"reporting"},
     "_report_json": {"reporting"},
     "_report_text": {"reporting"},
     "_tf_training": {"training"},
-    "_toml": {"recipes"},
+    "_toml": {"recipes"},  # and of its writing half
     "_worker": {"conversion"},
 }
 # Packages that are slow to import, or that only one module is to know: the modules that may name them. "_tf_*" are the modules
@@ -61,7 +62,7 @@ DOORS = {
     "matplotlib": {"_plots"},
     "jinja2": {"_report_html"},
     "typer": {"cli"},
-    "tomli_w": {"recipes"},
+    "tomli_w": {"_recipe_text"},
 }
 
 

@@ -9,7 +9,8 @@ import pytest
 import tfopt
 from tfopt import backend
 from tfopt.errors import UnsupportedModel
-from tfopt.types import Fit, Trace
+from tfopt.tracing import Trace
+from tfopt.types import Fit
 
 FIT = Fit(epochs=1, batch_size=256, learning_rate=1e-3)
 WEIGHT_LAYERS = ("Conv2D", "DepthwiseConv2D", "Dense", "SeparableConv2D", "Conv2DTranspose")

@@ -11,7 +11,7 @@ import pytest
 
 from tfopt import runs
 from tfopt.errors import RunError
-from tfopt.types import record
+from tfopt.tracing import record
 
 COMMON = {"versions": {"tensorflow": "2"}}
 

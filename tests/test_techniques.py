@@ -9,7 +9,8 @@ import pytest
 import tfopt
 from tfopt import backend, strategies, techniques
 from tfopt.errors import DataError, OptionError, UnsupportedModel
-from tfopt.types import Fit, Step, Trace
+from tfopt.tracing import Trace
+from tfopt.types import Fit, Step
 
 FIT = Fit(epochs=1, batch_size=256, learning_rate=1e-3)
 NETS = {"branching": nets.branching, "odd": nets.odd, "sequential": nets.sequential}

@@ -11,7 +11,8 @@ import pytest
 import tfopt
 from tfopt import backend, progress, strategies, training
 from tfopt.errors import DataError, OptionError, UnsupportedModel
-from tfopt.types import Fit, Trace
+from tfopt.tracing import Trace
+from tfopt.types import Fit
 
 
 def dropping(seed=0):

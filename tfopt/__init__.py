@@ -21,7 +21,7 @@ _HOMES = {
     "Recipe": "types",
     "Step": "types",
     "Timing": "types",
-    "Trace": "types",
+    "Trace": "tracing",
     "Verdict": "types",
     "ArtifactError": "errors",
     "BridgeError": "errors",

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import backend
 from .errors import UnsupportedModel
-from .types import write_atomically
+from .files import write_atomically
 
 ENDINGS = (".keras", ".h5")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .types import write_atomically
+from .files import write_atomically
 
 _files: contextvars.ContextVar[Iterator[Path] | None] = contextvars.ContextVar("tfopt_progress", default=None)
 

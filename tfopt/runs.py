@@ -29,7 +29,8 @@ from typing import Any
 
 from . import progress
 from .errors import RunError
-from .types import Trace, log, write_atomically
+from .files import write_atomically
+from .tracing import Trace, log
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def opened(folder: Path, identity: str, common: Mapping[str, Any]) -> Iterator[R
     Raises:
       RunError: the folder holds another recipe's run or other files, is in use, or can't be written. Nothing in it is changed.
     """
-    new = not folder.exists()
     with _space_needed(folder):
+        new = not folder.exists()
         _check_ours(folder, identity)
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (closed below; the lock goes with the process, even by kill -9)

@@ -12,7 +12,8 @@ from typing import Any
 
 from . import backend, pipelines, progress
 from .surgery import copying
-from .types import Data, Fit, record
+from .tracing import record
+from .types import Data, Fit
 
 
 def train(model: Any, data: Data, fit: Fit) -> Any:

@@ -5,22 +5,17 @@ A *model* is a plain `tf_keras.Model` with no class of ours around it.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import hashlib
-import logging
 import math
 import os
 import statistics
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import ArtifactError, OptionError
-
-log = logging.getLogger("tfopt")
+from .files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -337,73 +332,3 @@ class Row:
     verdict: Verdict
     timing: Timing
     measures: Measures
-
-
-class Trace:
-    """What the fits and techniques of a run found: a list of plain dicts, each with a "kind", ready for JSON.
-
-    Open one with `with Trace() as trace:`; `record` then writes into it. Without an open one, records go to the log.
-
-    >>> with Trace() as trace:
-    ...     record("note", text="three layers stayed float")
-    >>> trace.entries
-    [{'kind': 'note', 'text': 'three layers stayed float'}]
-    """
-
-    def __init__(self):
-        self.entries: list[dict[str, Any]] = []
-
-    def __enter__(self) -> Trace:
-        self._token = _trace.set(self)
-        return self
-
-    def __exit__(self, *_):
-        _trace.reset(self._token)
-
-
-_trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("tfopt_trace", default=None)
-
-
-def record(kind: str, **facts: Any) -> None:
-    """Adds what was found to the open trace, or to the log where none is open.
-
-    Kinds in use: "curve" (name, history: metric -> a value an epoch), "choices" (technique, choices: a dict a layer), "ranges"
-    (technique, ranges: name -> [low, high]) and "note" (text).
-    """
-    trace = _trace.get()
-    if trace is None:
-        log.info("%s: %s", kind, facts)
-    else:
-        trace.entries.append({"kind": kind, **facts})
-
-
-def record_plan(technique: str, plan: Sequence[Choice]) -> None:
-    """Records a technique's plan."""
-    record("choices", technique=technique, choices=[{"layer": c.layer, "treated": c.treated, "reason": c.reason} for c in plan])
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: beside its place first, to the disk, then renamed into it.
-
-    Raises:
-      OSError: it can't be written; nothing is left behind.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary_beside(path) as (descriptor, name):
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-
-
-@contextlib.contextmanager
-def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        yield descriptor, name
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)

@@ -20,7 +20,7 @@ def image_input(input_shape: tuple[int, ...], builder: str) -> Any:
       DataError: examples of this shape are no images.
     """
     if len(input_shape) != 3:
-        raise DataError(f"{builder} takes images (height, width, channels), the examples are {tuple(input_shape)}; use mlp, or reshape them")
+        raise DataError(f"{builder} takes images (height, width, channels), the examples are {input_shape}; use mlp, or reshape them")
     return backend.keras().Input(input_shape, name="input")
 
 

@@ -23,7 +23,8 @@ from pydantic import Field
 from .. import backend, options, pipelines, training
 from ..surgery import copying
 from ..surgery.selecting import Where, selector
-from ..types import Choice, Data, Fit, record_plan
+from ..tracing import record_plan
+from ..types import Choice, Data, Fit
 
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
 Schedule = Literal["polynomial", "constant"]

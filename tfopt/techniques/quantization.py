@@ -28,7 +28,8 @@ from .. import backend, options, pipelines, training
 from ..errors import DataError, UnsupportedModel
 from ..surgery import copying, rewriting
 from ..surgery.selecting import Where, selector
-from ..types import Choice, Data, Fit, record, record_plan
+from ..tracing import record, record_plan
+from ..types import Choice, Data, Fit
 
 # After these, and when nothing else reads their output, TF-MOT folds a BatchNorm as the converter will. After a Dense it would
 # wrap one as well, but the converter then leaves the FULLY_CONNECTED in float.
