@@ -105,7 +105,7 @@ class Progress(Callback):
         self.name, self.epochs, self.steps = name, epochs, steps
 
     def on_train_begin(self, logs=None):
-        shape = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed}<{remaining} {postfix}"
+        shape = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}{postfix}"
         hidden = not (sys.stderr.isatty() or _in_notebook())
         self.bar = tqdm.tqdm(total=self.epochs * self.steps, desc=self.name, disable=hidden, bar_format=shape, leave=True)
 
@@ -117,7 +117,7 @@ class Progress(Callback):
         self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.set_postfix({key: f"{value:.4f}" for key, value in logs.items()})
+        self.bar.set_postfix_str("  ".join(f"{key} {value:.3f}" for key, value in logs.items()))
 
     def on_train_end(self, logs=None):
         self.bar.close()

@@ -218,6 +218,7 @@ def run(
     """Trains, optimizes, converts, verifies, benchmarks and reports what a recipe says. Run again, it continues where it stopped."""
     from . import pipeline
 
+    _show_stages()
     report = pipeline.run(recipe, out=out, quick=quick, settings=settings)
     _print_report(report, report.folder / "report.html")
     report.raise_for_limits()
@@ -306,6 +307,17 @@ def benchmark(
 
 
 # What they share
+
+
+def _show_stages() -> None:
+    """Lets a person who watches see each finished stage and its seconds on stderr; a pipe or a file gets none of it."""
+    import logging
+
+    if sys.stderr.isatty():
+        logger = logging.getLogger("tfopt")
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # TensorFlow's own handler would say everything again
 
 
 def _print_report(report: Report, page: Path) -> None:
