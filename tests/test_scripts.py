@@ -71,7 +71,7 @@ def clone(tmp_path):
 def test_demo_installs_tfopt_and_runs_the_recipe(clone):
     done = clone.run("scripts/demo", "--quick")
     assert done.returncode == 0, done.err
-    run = f"{clone.elsewhere}: run {clone.root}/recipes/digits.toml --out {clone.root}/runs/digits --quick"
+    run = f"{clone.root}: run recipes/digits.toml --quick"
     assert clone.notes() == [f"pip {clone.root}", run]
     assert list(clone.elsewhere.iterdir()) == []
 

@@ -205,7 +205,7 @@ def _block(lines: Iterable[list[str]], widths: list[int], style: str) -> Table:
 
 def text(report: Report) -> str:
     """The whole report for a terminal, as plain text."""
-    console = Console(file=io.StringIO(), width=400, color_system=None, highlight=False)
+    console = Console(file=io.StringIO(), width=400, color_system=None, highlight=False, force_jupyter=False)
     console.print(table(report))
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     return "\n".join([title(report), summary(report), "", *lines, "", *notes(report)])

@@ -106,8 +106,11 @@ class Progress(Callback):
 
     def on_train_begin(self, logs=None):
         shape = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}{postfix}"
-        hidden = not (sys.stderr.isatty() or _in_notebook())
-        self.bar = tqdm.tqdm(total=self.epochs * self.steps, desc=self.name, disable=hidden, bar_format=shape, leave=True)
+        notebook = _in_notebook()
+        hidden = not (sys.stderr.isatty() or notebook)
+        file = sys.stdout if notebook else sys.stderr  # a notebook shows what goes to stderr in red, like a warning
+        total = self.epochs * self.steps
+        self.bar = tqdm.tqdm(total=total, desc=self.name, disable=hidden, bar_format=shape, leave=True, file=file, mininterval=0.5)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.bar.n = epoch * self.steps

@@ -322,7 +322,7 @@ def _show_stages() -> None:
 
 def _print_report(report: Report, page: Path) -> None:
     print(report)
-    print(f"\nreport: {page}")
+    print(f"\nreport: {page.resolve()}")
 
 
 def _data_call(source: str | None, settings: list[str]) -> Call | None:

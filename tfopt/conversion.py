@@ -240,7 +240,8 @@ def _save_as_function(model: Any, folder: str) -> None:
 
     module = tf.Module()
     module.model_variables = model.variables
-    tf.saved_model.save(module, folder, signatures=predict)
+    with backend.log_without("Assets written"):  # in a notebook or at Python's prompt TensorFlow would tell it
+        tf.saved_model.save(module, folder, signatures=predict)
 
 
 def _answer(worker: Worker, what: str, request: Mapping[str, Any]) -> bytes:

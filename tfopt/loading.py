@@ -22,7 +22,7 @@ def load(path: str | os.PathLike) -> Any:
     Raises:
       UnsupportedModel: no such file, another ending, or a file that can't be read as a tf_keras model.
 
-    >>> model = load("runs/digits/models/trained.h5")
+    >>> model = load("runs/digits/models/train.h5")
     """
     path = _checked(path)
     if not path.is_file():
@@ -57,14 +57,9 @@ def save(model: Any, path: str | os.PathLike) -> Path:
 @contextlib.contextmanager
 def _quietly():
     """Without two warnings that nobody can act on: that .h5 is old (.keras can't hold every model), and that nothing is compiled."""
-    logger, quiet = backend.tensorflow().get_logger(), lambda record: "compiled metrics" not in record.getMessage()
-    logger.addFilter(quiet)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*HDF5 file", category=UserWarning)
-            yield
-    finally:
-        logger.removeFilter(quiet)
+    with backend.log_without("compiled metrics"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*HDF5 file", category=UserWarning)
+        yield
 
 
 def _checked(path: str | os.PathLike) -> Path:

@@ -9,8 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import backend, conversion, loading, measures, pipelines, recipes, reporting, runs, strategies, timing, training, verification
+from . import (
+    __version__,
+    backend,
+    conversion,
+    loading,
+    measures,
+    pipelines,
+    recipes,
+    reporting,
+    runs,
+    strategies,
+    timing,
+    training,
+    verification,
+)
 from .datasets import DATASETS
+from .files import write_atomically
 from .models import MODELS
 from .runs import Run, Stage
 from .techniques import TECHNIQUES
@@ -48,14 +63,16 @@ def run(
     """
     recipe = recipes.load(recipe, settings=settings, quick=quick)
     folder = Path(out) if out is not None else Path("runs") / (recipe.name + ("-quick" if recipe.quick else ""))
-    with runs.opened(folder, recipes.write(recipe), {"versions": backend.versions()}) as opened:
+    with runs.opened(folder, recipes.write(recipe), {"versions": {"tfopt": __version__, **backend.versions()}}) as opened:
         conversion.warm_up()  # the converter's process imports TensorFlow while we train
-        report = _tell(opened, recipe)
+        report, models = _tell(opened, recipe)
+        for stage in models:
+            write_atomically(folder / "models" / f"{stage.name}.h5", (stage.folder / MODEL_FILE).read_bytes())
         report.save(folder)
     return report
 
 
-def _tell(opened: Run, recipe: Recipe) -> reporting.Report:
+def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage]]:
     strategy, data = strategies.picked(recipe.strategy), _data(recipe)
     models = [_train(opened, recipe, data, strategy)]
     for number, step in enumerate(recipe.steps, 1):
@@ -65,7 +82,7 @@ def _tell(opened: Run, recipe: Recipe) -> reporting.Report:
     reference = functools.cache(lambda: verification.reference(_loaded(models[0].folder), data))
     verified = [_verify(opened, e, stage, models[0], reference, data) for e, stage in zip(exports, converted, strict=True)]
     timed = _benchmark(opened, exports, converted, data)
-    return reporting.Report(
+    report = reporting.Report(
         recipe=recipe,
         environment=reporting.environment(strategy),
         rows=_rows(recipe, exports, converted, verified, timed),
@@ -73,6 +90,7 @@ def _tell(opened: Run, recipe: Recipe) -> reporting.Report:
         seconds={stage.name: stage.facts["seconds"] for stage in (*models, *converted, *verified, timed)},
         folder=opened.folder,
     )
+    return report, models
 
 
 @dataclasses.dataclass(frozen=True)

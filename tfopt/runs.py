@@ -6,7 +6,7 @@
       recipe.toml                      whose run this is
       stages/train-1f0c.../            a finished stage: made beside its place, then renamed into it
       stages/.train-1f0c....progress/  the state of an unfinished one: removed when it is finished
-      artifacts/, report.*             the result
+      models/, artifacts/, report.*    the result: the Keras model after each step, the .tflite files, what was measured
 
 A stage's folder is named by the hash of what made it: its part of the recipe, its parents' hashes, the data's fingerprint and the versions
 of the libraries. So a second run finds it, one that was interrupted goes on behind it, and another seed or library never does.
@@ -31,6 +31,8 @@ from . import progress
 from .errors import RunError
 from .files import write_atomically
 from .tracing import Trace, log
+
+_ELSEWHERE = "give another folder (--out, in Python out=)"
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def opened(folder: Path, identity: str, common: Mapping[str, Any]) -> Iterator[R
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"{folder}: another process is running here; wait for it, or give another folder with --out") from error
+            raise RunError(f"{folder}: another process is running here; wait for it, or {_ELSEWHERE}") from error
         with _space_needed(folder):
             write_atomically(folder / "recipe.toml", identity.encode())
         try:
@@ -118,11 +120,11 @@ def _check_ours(folder: Path, identity: str) -> None:
     if mark.is_file():
         there = mark.read_text(errors="replace")
         if there != identity:
-            raise RunError(f"{folder}: holds another recipe's run ({_difference(there, identity)}); give another folder with --out")
+            raise RunError(f"{folder}: holds another recipe's run ({_difference(there, identity)}); {_ELSEWHERE}")
     elif folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder}: is a file, and a folder is needed; give another with --out")
+        raise RunError(f"{folder}: is a file, and a folder is needed; {_ELSEWHERE}")
     elif folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
-        raise RunError(f"{folder}: holds other files and no run; give an empty or a new folder with --out")
+        raise RunError(f"{folder}: holds other files and no run; {_ELSEWHERE}")
 
 
 def _worth_keeping(folder: Path) -> bool:
@@ -143,7 +145,7 @@ def _space_needed(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = error.filename or path
-        raise RunError(f"{where}: can't be written ({error.strerror or error}); free space, or give another folder with --out") from error
+        raise RunError(f"{where}: can't be written ({error.strerror or error}); free space, or {_ELSEWHERE}") from error
 
 
 def _to_disk(folder: Path) -> None:

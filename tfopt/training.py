@@ -53,15 +53,16 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     keeper = _tf_training.Keeper(fit, settled=settled, file=progress.next_file())
     first = keeper.resume(model)
     if first < fit.epochs:
-        model.fit(
-            pipelines.training_batches(data, fit, first_epoch=first),
-            epochs=fit.epochs,
-            initial_epoch=first,
-            steps_per_epoch=steps,
-            validation_data=pipelines.batches(data.validation, fit.batch_size),
-            verbose=0,
-            callbacks=[*callbacks, keeper, _tf_training.Progress(name, fit.epochs, steps)],
-        )
+        with backend.log_without("triggered tf.function retracing"):  # which several short fits in one process do by their nature
+            model.fit(
+                pipelines.training_batches(data, fit, first_epoch=first),
+                epochs=fit.epochs,
+                initial_epoch=first,
+                steps_per_epoch=steps,
+                validation_data=pipelines.batches(data.validation, fit.batch_size),
+                verbose=0,
+                callbacks=[*callbacks, keeper, _tf_training.Progress(name, fit.epochs, steps)],
+            )
     keeper.finish(model)
     record("curve", name=name, history=keeper.history)
 

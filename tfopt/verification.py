@@ -49,7 +49,9 @@ def reference(model: Any, data: Data) -> Reference:
     _check_task(data)
     pipelines.check_fits(model, data)
     tf = backend.tensorflow()
-    predict = tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
+    # one concrete function: TensorFlow warns of retracing when a process calls the fifth tf.function that is made in one place
+    batch = tf.TensorSpec([None, *data.input_shape], data.input_dtype)
+    predict = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(batch)
     outputs, labels = [], []
     for x, y in pipelines.batches(data.test, BATCH):
         outputs.append(predict(x).numpy())

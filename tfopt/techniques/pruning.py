@@ -134,6 +134,6 @@ def _train_masked(model: Any, data: Data, treated: Sequence[Any], sparsity: floa
             return keras.models.clone_model(layer, clone_function=wrap)
         return pruning.prune_low_magnitude(layer, plan_of()) if any(layer is t for t in treated) else layer
 
-    wrapped = keras.models.clone_model(model, clone_function=wrap)
+    wrapped = backend.without_autograph(keras.models.clone_model, model)(model, clone_function=wrap)
     settled = ramp // steps if schedule == "polynomial" else 0
     training.fit_in_place(wrapped, data, fit, name="prune", callbacks=[_tf_pruning.Remask()], settled=settled)

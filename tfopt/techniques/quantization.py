@@ -141,7 +141,7 @@ def _wrapped(model: Any, treated: set[str]) -> Any:
 
     with backend.trusted_lambdas(), quantization.quantize_scope():
         annotated = keras.models.clone_model(model, clone_function=annotate)
-        return quantization.quantize_apply(annotated, _tf_quantization.Scheme())
+        return backend.without_autograph(quantization.quantize_apply, model)(annotated, _tf_quantization.Scheme())
 
 
 def _own_config(layer: Any) -> Any | None:
