@@ -89,7 +89,7 @@ def test_check_says_what_would_run():
     for words in (
         "digits: good, nothing is wrong with it",
         "convnet width=32",
-        "5 epochs of batches of 64, adam from 0.001, cosine, strategy one",
+        "5 epochs of batches of 64, adam from 0.003, cosine, strategy one",
         "1. prune sparsity=0.5, then 3 epochs",
         "2. quantize_aware, then 2 epochs",
         "float32, float16, dynamic, int8, of the plain and of the optimized model",
