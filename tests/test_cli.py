@@ -90,8 +90,8 @@ def test_check_says_what_would_run():
         "digits: good, nothing is wrong with it",
         "convnet width=32",
         "5 epochs of batches of 64, adam from 0.003, cosine, strategy one",
-        "1. prune sparsity=0.5, then 3 epochs",
-        "2. quantize_aware, then 2 epochs",
+        "1. prune sparsity=0.5, then 6 epochs",
+        "2. quantize_aware, then 3 epochs",
         "float32, float16, dynamic, int8, of the plain and of the optimized model",
         "int8: score_drop 0.01",
     ):
