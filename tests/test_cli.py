@@ -295,7 +295,7 @@ def test_a_quick_run_is_interrupted_continued_and_reported_again(tmp_path):
 
     done = tfopt_command(*arguments[3:], cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "report: out/report.html"
+    assert done.stdout.splitlines()[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
     assert "\x1b" not in done.stdout
 
     shutil.rmtree(tmp_path / "out" / "stages")

@@ -57,6 +57,7 @@ def test_every_layer_is_quantized_and_computes_in_int8(builder, digits):
     ],
 )
 def test_options_out_of_range_are_refused(name, wrong):
+    assert options.problems_with(models.MODELS[name], wrong)  # found by `tfopt check`
     with pytest.raises(OptionError, match=next(iter(wrong))):
         models.MODELS[name]((8, 8, 1), 10, **wrong)
 

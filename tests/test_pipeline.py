@@ -185,8 +185,12 @@ def test_without_quantization_the_optimized_int8_comes_from_the_pruned_model(tmp
 
 
 def test_quantize_aware_alone_makes_no_second_float_row(tmp_path):
-    report = tfopt.run({**SMALL, "fit": {"epochs": 1}, "steps": [{"use": "quantize_aware"}]}, out=tmp_path / "run")
+    limits = {"float32": {"score": 1.0}, "int8": {"bytes": 1_000_000}}
+    table = {**SMALL, "fit": {"epochs": 1}, "steps": [{"use": "quantize_aware"}], "limits": limits}
+    report = tfopt.run(table, out=tmp_path / "run")
     assert set(rows(report)) == {"plain-float32", "plain-int8", "optimized-int8"}
+    with pytest.raises(LimitError, match=r"^plain-float32: score"):  # the only row of its format is the one that is judged
+        report.raise_for_limits()
 
 
 def test_a_run_under_two_replicas(tmp_path):

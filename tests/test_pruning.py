@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt.errors import OptionError
+from tfopt.errors import DataError, OptionError, UnsupportedModel
 from tfopt.types import Fit
 
 
@@ -58,3 +58,14 @@ def test_zeros_reach_the_file_and_its_gzip(digits):
 def test_a_sparsity_out_of_range_is_refused(sparsity):
     with pytest.raises(OptionError, match="sparsity"):
         tfopt.prune(nets.sequential(), sparsity=sparsity)
+
+
+def test_nothing_to_prune_is_said():
+    with pytest.raises(UnsupportedModel, match="flatten: Flatten has no weights"):
+        tfopt.prune(nets.sequential(), where="flatten")
+
+
+@pytest.mark.parametrize("data", [None, "digits"])
+def test_a_fit_needs_data(data):
+    with pytest.raises(DataError, match="expected data"):
+        tfopt.prune(nets.sequential(), data, fit=Fit(epochs=1))

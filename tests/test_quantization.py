@@ -135,3 +135,50 @@ def test_a_quantized_model_survives_saving(digits, tmp_path):
     assert tfopt.convert(tfopt.load(path), "int8").content == tfopt.convert(quantized, "int8").content
     with pytest.raises(UnsupportedModel, match=r"final\.h5"):
         tfopt.save(quantized, tmp_path / "final.keras")
+
+
+FRONTS = {
+    "Rescaling": lambda layers: layers.Rescaling(2.0),
+    "Lambda": lambda layers: layers.Lambda(lambda t: t + 1.0),
+    "operator": lambda layers: lambda t: t * 2.0,
+    "PReLU": lambda layers: layers.PReLU(),
+    "elu": lambda layers: layers.Activation("elu"),
+    "Conv2D-elu": lambda layers: layers.Conv2D(2, 3, activation="elu", name="odd_conv"),
+}
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_an_odd_layer_in_front_leaves_no_treated_layer_in_float(digits, front):
+    layers = backend.keras().layers
+    inputs = backend.keras().Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, name="conv")(FRONTS[front](layers)(inputs))
+    model = nets.randomized(backend.keras().Model(inputs, layers.Dense(10, name="logits")(layers.Flatten()(x))))
+    treated = {choice.layer for choice in tfopt.techniques.PLANS["quantize_aware"](model) if choice.treated}
+    assert {"conv", "logits"} <= treated and "odd_conv" not in treated
+    quantized = tfopt.quantize_aware(model, digits)
+    artifact = tfopt.convert(quantized, "int8")
+    kernels = [kernel for kernel in tfopt.measure(artifact).kernels if kernel.op in ("CONV_2D", "FULLY_CONNECTED")]
+    assert [kernel.dtype for kernel in kernels[-2:]] == ["int8", "int8"]
+    verdict = tfopt.verify(artifact, against=quantized, data=digits)
+    assert verdict.agreement > 0.95
+
+
+@pytest.mark.parametrize("where", [None, "logits"])
+def test_zeros_are_kept_in_layers_that_stay_float_too(digits, where):
+    layers = backend.keras().layers
+    inputs = backend.keras().Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, activation="swish", name="swishy")(inputs)
+    x = layers.Conv1D(4, 3, name="rows")(layers.Reshape((36, 4))(x))
+    model = nets.randomized(backend.keras().Model(inputs, layers.Dense(10, name="logits")(layers.Flatten()(x))))
+    pruned = tfopt.prune(model, sparsity=0.75)
+    quantized = tfopt.quantize_aware(pruned, digits, where=where, fit=Fit(epochs=2, learning_rate=0.01))
+    for weight in pruned.weights:
+        if weight.shape.rank > 1:
+            after = next(w for w in quantized.weights if w.name == weight.name).numpy()
+            assert np.array_equal(after == 0, weight.numpy() == 0), weight.name
+
+
+def test_where_knows_a_nested_layer_by_its_path_and_by_its_name(digits):
+    for where in ("inner/point", "point"):
+        plans = [tfopt.techniques.PLANS[name](nets.branching(), where=where) for name in ("prune", "quantize_aware")]
+        assert [[c.layer.split("/")[-1] for c in plan if c.treated and "relu" not in c.layer] for plan in plans] == [["point"], ["point"]]

@@ -132,3 +132,17 @@ with runs.opened(Path({str(tmp_path / "run")!r}), "", {{}}) as run:
 def test_facts_are_plain_json(opened):
     stage = opened.stage("train", {}, [], make_with("x", []))
     assert json.loads((stage.folder / "facts.json").read_text())["answer"] == 42
+
+
+def test_a_damaged_stage_is_named_with_what_helps(opened):
+    stage = opened.stage("train", {}, [], make_with("x", []))
+    (stage.folder / "facts.json").write_text("{")
+    with pytest.raises(RunError, match=r"facts\.json.*remove .*train-"):
+        _ = stage.facts
+
+
+def test_what_a_killed_first_start_leaves_is_no_obstacle(tmp_path):
+    for name in (".lock", ".recipe.toml.ab12"):
+        (tmp_path / name).write_text("")
+    with runs.opened(tmp_path, "", COMMON):
+        pass

@@ -30,7 +30,7 @@ def test_mirrored_copies_onto_each_device_and_is_shared():
     [
         ("mirored", {}, "did you mean 'mirrored'"),
         ("mirrored", {"devices": ["GPU:7"]}, "no 'GPU:7'"),
-        ("mirrored", {"devices": []}, "at least one"),
+        ("mirrored", {"devices": []}, "at least 1 item"),
         ("one", {"devices": 3}, "devices = 3"),
     ],
 )

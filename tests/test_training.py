@@ -161,6 +161,10 @@ def test_a_model_that_does_not_fit_the_data_is_refused(digits):
         {"batch_size": 0},
         {"learning_rate": 0.0},
         {"learning_rate": float("inf")},
+        {"epochs": "5"},
+        {"epochs": 2.5},
+        {"epochs": True},
+        {"patience": "2"},
         {"patience": 0},
         {"seed": -1},
         {"schedule": "step"},
@@ -189,3 +193,26 @@ def test_other_augmentation_is_other_training(digits):
     noisy = dataclasses.replace(digits, augmentation=lambda x, seed: x + tf.random.stateless_normal(tf.shape(x), seed, stddev=0.1))
     first, again = (tfopt.train(dropping(), noisy, Fit(epochs=1)) for _ in range(2))
     assert same(first, again) and not same(first, tfopt.train(dropping(), digits, Fit(epochs=1)))
+
+
+def test_probabilities_are_seen_through_what_only_passes_them_on(digits):
+    keras = backend.keras()
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    behind = keras.layers.Dropout(0.1)(keras.layers.Reshape((10,))(keras.layers.Softmax()(x)))
+    assert training.ends_in_probabilities(keras.Model(inputs, behind))
+    assert training.ends_in_probabilities(keras.Model(inputs, backend.tensorflow().nn.softmax(x)))
+    assert not training.ends_in_probabilities(keras.Model(inputs, keras.layers.Reshape((10,))(x)))
+    with pytest.raises(DataError, match=r"sigmoid.*softmax"):
+        tfopt.train(keras.Model(inputs, keras.layers.Activation("sigmoid")(x)), digits, Fit(epochs=1))
+
+
+def test_a_last_batch_too_small_for_the_replicas_is_refused(digits):
+    with strategies.pick("mirrored", devices=["CPU:0", "CPU:1"]).scope(), pytest.raises(OptionError, match="too few for 2 replicas"):
+        tfopt.train(dropping(), digits, Fit(epochs=1, batch_size=1167))  # 1,168 examples
+
+
+@pytest.mark.parametrize("fit", [None, {"epochs": 1}])
+def test_a_fit_of_another_type_is_refused(digits, fit):
+    with pytest.raises(OptionError, match=r"expected a tfopt\.Fit"):
+        tfopt.train(dropping(), digits, fit)

@@ -57,6 +57,12 @@ class BridgeError(TfoptError):
 class UnsupportedModel(TfoptError):
     """A model is of a kind that the asked-for work can't be done on."""
 
+    @classmethod
+    def of(cls, technique: str, model: Any, choices: Iterable[Any]) -> UnsupportedModel:
+        """The error of a technique that can treat no layer of a model, with the reason for each."""
+        reasons = "; ".join(f"{choice.layer}: {choice.reason}" for choice in choices)
+        return cls(f"{technique} can treat no layer of {model.name!r}: {reasons}")
+
 
 class ConversionError(TfoptError):
     """The converter refused the model, crashed on it, or ran out of time."""

@@ -45,6 +45,8 @@ def save(model: Any, path: str | os.PathLike) -> Path:
         ("expected 5 variables, but received 3"): that one goes into .h5.
     """
     path = _checked(path)
+    if not isinstance(model, backend.keras().Model):
+        raise UnsupportedModel(f"expected a tf_keras model to save, got {type(model).__module__}.{type(model).__name__}")
     if path.suffix == ".keras" and any(backend.is_quantized(layer) for layer in model.layers):
         raise UnsupportedModel(f"{path}: a quantization-aware model can't be read back from .keras; save it as {path.stem}.h5")
     with tempfile.TemporaryDirectory() as folder, _quietly():

@@ -182,14 +182,15 @@ def _rows(
             timing=Timing(**{**samples, "samples_ms": tuple(samples["samples_ms"])}),
             measures=measures.measure(artifact),
         )
-        rows.append(_judged(row, recipe, limited=export.model is not exports[0].model or not recipe.steps))
-    return tuple(rows)
+        rows.append(row)
+    last = {row.artifact.format: row for row in rows}  # the optimized model's row of a format, the plain one's where there is no other
+    return tuple(_judged(row, recipe) if row is last[row.artifact.format] else row for row in rows)
 
 
-def _judged(row: Row, recipe: Recipe, *, limited: bool) -> Row:
-    """The row with its broken limits: those of its format, on the optimized model's row (the plain one's where there are no steps)."""
+def _judged(row: Row, recipe: Recipe) -> Row:
+    """The row with the limits of its format that it breaks."""
     limits = recipe.limits.get(row.artifact.format, {})
-    if not limited or recipe.quick or not limits:
+    if recipe.quick or not limits:
         return row
     broken = verification.broken_limits(limits, row.verdict, row.measures, row.timing)
     named = tuple(f"{row.artifact.name}: {sentence}" for sentence in broken)

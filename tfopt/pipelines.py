@@ -139,12 +139,19 @@ def shrink(data: Data, *, train: int = 256, validation: int = 128, test: int = 1
     return dataclasses.replace(data, fingerprint=fingerprint, **{part: getattr(data, part).take(n) for part, n in sizes.items()})
 
 
+def check_data(data: Any) -> None:
+    """Raises DataError for what is not a `Data`, saying what is."""
+    if not isinstance(data, Data):
+        raise DataError(f"expected data as tfopt.datasets gives it, such as tfopt.datasets.digits(), got {type(data).__name__}")
+
+
 def check_fits(model: Any, data: Data) -> None:
     """Refuses a model that can't take the data's examples, or that does not give one number a class.
 
     Raises:
-      DataError: says both shapes, and how to make them the same.
+      DataError: says both shapes, and how to make them the same; or `data` is none.
     """
+    check_data(data)
     if len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
         raise DataError(
             f"model {model.name!r} has {len(model.inputs or ())} inputs and {len(model.outputs or ())} outputs; "

@@ -32,6 +32,7 @@ from .errors import RunError
 from .files import write_atomically
 from .tracing import Trace, log
 
+_OURS = (".lock", ".recipe.toml.")  # what a run leaves that was killed before its recipe was written
 _ELSEWHERE = "give another folder (--out, in Python out=)"
 
 
@@ -46,7 +47,11 @@ class Stage:
     @property
     def facts(self) -> dict[str, Any]:
         """What it wrote down: "seconds", "trace" and what its maker returned."""
-        return json.loads((self.folder / "facts.json").read_text())
+        file = self.folder / "facts.json"
+        try:
+            return json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file}: can't be read ({error}); remove {self.folder} and run again, to make this stage anew") from error
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def _check_ours(folder: Path, identity: str) -> None:
             raise RunError(f"{folder}: holds another recipe's run ({_difference(there, identity)}); {_ELSEWHERE}")
     elif folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file, and a folder is needed; {_ELSEWHERE}")
-    elif folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
+    elif folder.is_dir() and any(not entry.name.startswith(_OURS) for entry in folder.iterdir()):
         raise RunError(f"{folder}: holds other files and no run; {_ELSEWHERE}")
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from . import backend, options
 from .errors import OptionError, nearest
 from .types import Call
 
+Devices = Annotated[Sequence[str], Field(min_length=1)]
+
 
 @options.checked
-def one(*, devices: Sequence[str] | None = None) -> Any:
+def one(*, devices: Devices | None = None) -> Any:
     """One device: TensorFlow's default strategy, or OneDeviceStrategy on the first of `devices` where they are given."""
     tf = backend.tensorflow()
     if devices is None:
@@ -21,7 +25,7 @@ def one(*, devices: Sequence[str] | None = None) -> Any:
 
 
 @options.checked
-def mirrored(*, devices: Sequence[str] | None = None) -> Any:
+def mirrored(*, devices: Devices | None = None) -> Any:
     """A copy of the model on each device, every batch split between them (MirroredStrategy). Default: all GPUs, else the one CPU.
 
     `devices` are names such as "GPU:0" or "CPU:1"; logical devices count.
@@ -43,8 +47,6 @@ def _known(devices: Sequence[str]) -> tuple[str, ...]:
     """The devices' names, each checked against what this process has."""
     present = {d.name.removeprefix("/device:") for d in backend.tensorflow().config.list_logical_devices()}
     wanted = tuple(d.removeprefix("/").removeprefix("device:").upper() for d in devices)
-    if not wanted:
-        raise OptionError("devices = []: name at least one, or leave it out")
     for name in wanted:
         if name not in present:
             raise OptionError(f"devices: this process has no {name!r}; {nearest(name, present)}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import backend, pipelines, progress
+from .errors import DataError, OptionError
 from .surgery import copying
 from .tracing import record
 from .types import Data, Fit
@@ -46,7 +47,10 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     from . import _tf_training
 
     pipelines.check_fits(model, data)
+    if not isinstance(fit, Fit):
+        raise OptionError(f"fit: expected a tfopt.Fit, such as Fit(epochs=3), got {type(fit).__name__}")
     steps = pipelines.steps_per_epoch(data, fit)
+    _check_replicas(model.distribute_strategy.num_replicas_in_sync, data, fit)
     with model.distribute_strategy.scope():
         model.compile(optimizer=_optimizer(fit, steps), loss=_loss(model, data), metrics=[data.metric])
         model.optimizer.build(model.trainable_variables)
@@ -67,15 +71,45 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     record("curve", name=name, history=keeper.history)
 
 
+def _check_replicas(replicas: int, data: Data, fit: Fit) -> None:
+    last = pipelines.size(data.train) % fit.batch_size or fit.batch_size
+    if last < replicas:  # BatchNorm fails on a replica that gets no example: "scale must have the same number of elements"
+        raise OptionError(
+            f"batch_size = {fit.batch_size}: the last batch of an epoch has {last} of the {pipelines.size(data.train)} training examples, "
+            f"too few for {replicas} replicas; choose another batch size"
+        )
+
+
 def ends_in_probabilities(model: Any) -> bool:
-    """Whether the model's output comes from a softmax (a layer or an activation), rather than being logits."""
-    layer = model.layers[-1] if not hasattr(model.output, "_keras_history") else model.output._keras_history.layer
-    layer = getattr(layer, "layer", layer)  # inside TF-MOT's wrappers
+    """Whether the model's output comes from a softmax (a layer, an activation or an operation), rather than being logits.
+
+    Raises:
+      DataError: it comes from another activation, such as a sigmoid, after which neither holds.
+    """
+    layer = model.outputs[0]._keras_history.layer
+    while type(_inner(layer)).__name__ in _PASSING and _activation(_inner(layer)) in ("", "linear"):
+        layer = layer.input._keras_history.layer
+    layer = _inner(layer)
     if isinstance(layer, backend.keras().Model):
         return ends_in_probabilities(layer)
+    activation = _activation(layer)
+    if activation in ("sigmoid", "tanh", "hard_sigmoid", "softsign", "exponential"):
+        raise DataError(f"model {model.name!r} ends in {activation} ({layer.name}); one class of several needs a softmax or logits")
+    return type(layer).__name__ == "Softmax" or activation == "softmax" or getattr(layer, "symbol", "").endswith("softmax")
+
+
+# What may stand behind a softmax without making its probabilities anything else.
+_PASSING = ("Reshape", "Flatten", "Dropout", "Permute", "Activation", "QuantizeLayer")
+
+
+def _inner(layer: Any) -> Any:
+    return getattr(layer, "layer", layer)  # inside TF-MOT's wrappers
+
+
+def _activation(layer: Any) -> str:
     activation = getattr(layer, "activation", None)
     activation = getattr(activation, "activation", activation)  # inside TF-MOT's QuantizeAwareActivation
-    return type(layer).__name__ == "Softmax" or getattr(activation, "__name__", "") == "softmax"
+    return getattr(activation, "__name__", "")
 
 
 def _loss(model: Any, data: Data) -> Any:

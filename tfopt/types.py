@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 import os
 import statistics
 from collections.abc import Callable, Mapping
@@ -91,11 +92,11 @@ class Fit:
         problems = [
             f"{name} = {getattr(self, name)!r}: should be {bound}"
             for name, bound, good in (
-                ("epochs", "at least 1", self.epochs >= 1),
-                ("batch_size", "at least 1", self.batch_size >= 1),
-                ("learning_rate", "above 0 and finite", 0 < self.learning_rate < math.inf),
-                ("patience", "at least 1, or left out", self.patience is None or self.patience >= 1),
-                ("seed", "from 0 to 2**31 - 1", 0 <= self.seed < 2**31),
+                ("epochs", "a whole number, at least 1", _whole(self.epochs) and self.epochs >= 1),
+                ("batch_size", "a whole number, at least 1", _whole(self.batch_size) and self.batch_size >= 1),
+                ("learning_rate", "a number above 0 and finite", _number(self.learning_rate) and 0 < self.learning_rate < math.inf),
+                ("patience", "a whole number from 1, or None", self.patience is None or (_whole(self.patience) and self.patience >= 1)),
+                ("seed", "a whole number from 0 to 2**31 - 1", _whole(self.seed) and 0 <= self.seed < 2**31),
                 ("schedule", "'constant' or 'cosine'", self.schedule in ("constant", "cosine")),
                 ("optimizer", "'adam', 'sgd' or 'rmsprop'", self.optimizer in ("adam", "sgd", "rmsprop")),
             )
@@ -103,6 +104,14 @@ class Fit:
         ]
         if problems:
             raise OptionError("; ".join(problems))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from .. import backend, options
-from ..errors import OptionError
 from ._blocks import Count, conv_bn, head, image_input
 
 
+def _six_n_plus_2(depth: int) -> int:
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError("should be 6 n + 2, such as 8, 14, 20, 26, 32, 44 or 56")
+    return depth
+
+
+Depth = Annotated[int, AfterValidator(_six_n_plus_2)]
+
+
 @options.checked
-def resnet(input_shape: tuple[int, ...], num_classes: int, *, depth: Count = 8, width: Count = 16) -> Any:
+def resnet(input_shape: tuple[int, ...], num_classes: int, *, depth: Depth = 8, width: Count = 16) -> Any:
     """The CIFAR ResNet (He et al. 2016, arXiv:1512.03385, section 4.2) of `depth` = 6 n + 2 layers, with `width` filters at first.
 
     Three stacks of n blocks with `width`, 2 `width` and 4 `width` filters. As in MLPerf Tiny's reference, convolutions have a bias and
@@ -22,8 +32,6 @@ def resnet(input_shape: tuple[int, ...], num_classes: int, *, depth: Count = 8, 
     >>> resnet((32, 32, 3), 10, depth=8, width=16).count_params()
     78666
     """
-    if depth < 8 or (depth - 2) % 6:
-        raise OptionError(f"resnet: depth = {depth}: should be 6 n + 2, such as 8, 14, 20, 26, 32, 44 or 56")
     keras = backend.keras()
     inputs = image_input(input_shape, "resnet")
     x = conv_bn(inputs, width, name="stem", bias=True)

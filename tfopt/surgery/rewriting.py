@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ FUSABLE = {
 
 
 def flattened(model: Any) -> Any:
-    """The same model without models inside it: a nested model's layers stand in its place, named `outer_inner` where names clash."""
-    return rebuilt(model, _twin)
+    """The same model without models inside it: a nested model's layers in its place, with an underscore behind a name that is taken."""
+    return rebuilt(model, twin)
 
 
 def relu_fused(model: Any) -> tuple[Any, dict[str, str]]:
@@ -40,24 +41,25 @@ def relu_fused(model: Any) -> tuple[Any, dict[str, str]]:
     def remake(layer):
         if layer.name in fused:
             return None
-        return _twin(layer, activation=activations[layer.name]) if layer.name in activations else _twin(layer)
+        return twin(layer, activation=activations[layer.name]) if layer.name in activations else twin(layer)
 
     return rebuilt(model, remake), fused
 
 
-def rebuilt(model: Any, remake: Callable[[Any], Any | None]) -> Any:
+def rebuilt(model: Any, remake: Callable[[Any], Any | None], after: Callable[[Any, Any], Any] = lambda layer, results: results) -> Any:
     """A new functional model: each layer replaced by `remake(layer)`, or left out where that is None; weights are copied.
 
     Args:
       model: sequential or functional; nested models are laid open.
       remake: gives a new layer with the same weights' shapes, or None for a layer with one input that may be skipped.
+      after: `(old layer, its new results) -> what its readers get instead`, at each call of a layer.
     """
     keras = backend.keras()
     named = zip(model.inputs, model.input_names, strict=True)
     inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name) for tensor, name in named]
     tensors = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
     made: dict[int, Any] = {}
-    _walk(model, tensors, made, remake, set())
+    _walk(model, tensors, made, remake, after, set())
     outputs = _mapped(model._nested_outputs, tensors)
     new = keras.Model(_nested_like(model, inputs), outputs, name=model.name)
     for old, layer in made.values():
@@ -65,18 +67,20 @@ def rebuilt(model: Any, remake: Callable[[Any], Any | None]) -> Any:
     return new
 
 
-def pairs(model: Any) -> list[tuple[Any, Any]]:
-    """The layers (before, after) of which the one reads the other's output, both called once and nobody else reading it."""
+def readings(model: Any) -> list[tuple[Any, list[Any]]]:
+    """For each tensor that a layer makes, the layer and those that read it; the model's own outputs count as a reader None."""
     readers: dict[int, list[Any]] = {id(tensor): [None] for tensor in model.outputs}
-    calls: dict[int, int] = {}
-    producers: dict[int, Any] = {}
     for node in _nodes(model):
-        calls[id(node.layer)] = calls.get(id(node.layer), 0) + 1
-        producers.update({id(tensor): node.layer for tensor in _flat(node.outputs)})
         for tensor in _flat(node.keras_inputs):
             readers.setdefault(id(tensor), []).append(node.layer)
-    found = [(producers[tensor], layers[0]) for tensor, layers in readers.items() if len(layers) == 1 and tensor in producers]
-    return [(before, after) for before, after in found if after is not None and calls[id(before)] == calls[id(after)] == 1]
+    return [(node.layer, readers.get(id(tensor), [])) for node in _nodes(model) for tensor in _flat(node.outputs)]
+
+
+def pairs(model: Any) -> list[tuple[Any, Any]]:
+    """The layers (before, after) of which the one reads the other's output, both called once and nobody else reading it."""
+    calls = collections.Counter(id(node.layer) for node in _nodes(model))
+    alone = [(before, layers[0]) for before, layers in readings(model) if len(layers) == 1 and layers[0] is not None]
+    return [(before, after) for before, after in alone if calls[id(before)] == calls[id(after)] == 1]
 
 
 def activation_name(layer: Any) -> str | None:
@@ -92,23 +96,23 @@ def _relu_name(layer: Any) -> str | None:
     return None
 
 
-def _twin(layer: Any, **changes: Any) -> Any:
+def twin(layer: Any, **changes: Any) -> Any:
     with backend.trusted_lambdas():
         return type(layer).from_config({**layer.get_config(), **changes})
 
 
-def _walk(model: Any, tensors: dict, made: dict, remake: Callable, names: set[str]) -> None:
+def _walk(model: Any, tensors: dict, made: dict, remake: Callable, after: Callable, names: set[str]) -> None:
     keras = backend.keras()
     for node in _nodes(model):
         arguments, keywords = _mapped(node.call_args, tensors), _mapped(node.call_kwargs, tensors)
         if isinstance(node.layer, keras.Model):
             inner = node.layer
             tensors.update({id(old): new for old, new in zip(inner.inputs, _flat(arguments[0]), strict=True)})
-            _walk(inner, tensors, made, remake, names)
+            _walk(inner, tensors, made, remake, after, names)
             results = _mapped(inner._nested_outputs, tensors)
         else:
             layer = _made(node.layer, made, remake, names)
-            results = layer(*arguments, **keywords) if layer is not None else arguments[0]
+            results = after(node.layer, layer(*arguments, **keywords)) if layer is not None else arguments[0]
         tensors.update({id(old): new for old, new in zip(_flat(node.outputs), _flat(results), strict=True)})
 
 

@@ -40,4 +40,5 @@ def selector(where: Where, layers: Iterable[tuple[str, Any]]) -> Callable[[str, 
 
 
 def _fits(pattern: str, name: str, layer: Any) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or pattern == type(layer).__name__
+    own = name.rpartition("/")[2]  # a nested model's layer answers to `outer/inner` and to `inner`
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(own, pattern) or pattern == type(layer).__name__

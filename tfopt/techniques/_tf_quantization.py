@@ -63,6 +63,18 @@ class KeepZeros:
         return self.quantizer(inputs * self.mask, training, weights, **kwargs)
 
 
+class Remask(backend.keras().callbacks.Callback):
+    """Keeps the zeros of weights that nothing quantizes, and in which therefore no mask can stand: they are put back after each step."""
+
+    def __init__(self, masks: list[tuple[Any, Any]]):
+        super().__init__()
+        self.masks = masks
+
+    def on_train_batch_end(self, batch, logs=None):
+        for weight, mask in self.masks:
+            weight.assign(weight * mask)
+
+
 class Observer:
     """Stands in for the activation quantizers during calibration: lets values pass and notes their smallest and largest.
 

@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import backend, options, pipelines, training
+from ..errors import UnsupportedModel
 from ..surgery import copying
 from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
@@ -62,15 +63,20 @@ def prune(
 
     Raises:
       OptionError: a value out of range, or a `where` that fits no layer.
-      UnsupportedModel: a model whose layers can't be seen.
+      UnsupportedModel: a model with nothing that can be pruned, or whose layers can't be seen.
+      DataError: a fit without data, or a model that does not fit it.
 
     >>> small = prune(model, data, sparsity=0.8, fit=Fit(epochs=4, learning_rate=1e-4))
     """
     model = copying.copy_of(model)
+    if fit is not None:
+        pipelines.check_fits(model, data)
     choices = plan(model, where=where)
     record_plan("prune", choices)
     treated = [layer for (_, layer), choice in zip(copying.all_layers(model), choices, strict=True) if choice.treated]
-    if fit is None or not treated:
+    if not treated:
+        raise UnsupportedModel.of("prune", model, choices)
+    if fit is None:
         _prune_at_once(treated, sparsity)
         return model
     _train_masked(model, data, treated, sparsity, schedule, fit)

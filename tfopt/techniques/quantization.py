@@ -21,6 +21,7 @@ Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient I
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -77,13 +78,12 @@ def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None,
     record_plan("quantize_aware", choices)
     treated = {choice.layer for choice in choices if choice.treated}
     if not treated:
-        reasons = "; ".join(f"{choice.layer}: {choice.reason}" for choice in choices)
-        raise UnsupportedModel(f"quantize_aware can treat no layer of {model.name!r}: {reasons}")
-    quantized = _wrapped(fused_model, treated)
-    _keep_zeros(quantized)
+        raise UnsupportedModel.of("quantize_aware", model, choices)
+    quantized = _wrapped(_quantized_between(fused_model, treated), treated)
+    callbacks = _keep_zeros(quantized)
     _calibrate(quantized, data)
     if fit is not None:
-        training.fit_in_place(quantized, data, fit, name="quantize_aware")
+        training.fit_in_place(quantized, data, fit, name="quantize_aware", callbacks=callbacks)
     return quantized
 
 
@@ -91,7 +91,8 @@ def _plan(fused_model: Any, fused: dict[str, str], model: Any, where: Where) -> 
     layers = copying.all_layers(fused_model)
     chosen = selector(where, [*layers, *copying.all_layers(model)])
     folded = _folded_batch_norms(fused_model)
-    choices = {name: _choice(name, layer, chosen) for name, layer in layers if name not in folded}
+    paths = {layer.name: path for path, layer in copying.all_layers(model)}  # `where` may say outer/inner of a layer that is laid open
+    choices = {name: _choice(name, paths.get(name, name), layer, chosen) for name, layer in layers if name not in folded}
     for name, convolution in folded.items():  # a BatchNorm goes with its convolution, whatever `where` says of it
         reason = f"folded into {convolution}" if choices[convolution].treated else f"{convolution} before it stays float, so this too"
         choices[name] = Choice(name, choices[convolution].treated, reason)
@@ -100,11 +101,11 @@ def _plan(fused_model: Any, fused: dict[str, str], model: Any, where: Where) -> 
     return tuple(choices[name] for name, _ in layers) + tuple(choices[name] for name in fused)
 
 
-def _choice(name: str, layer: Any, chosen) -> Choice:
-    if not chosen(name, layer):
+def _choice(name: str, path: str, layer: Any, chosen) -> Choice:
+    if not chosen(path, layer):
         return Choice(name, False, "not named by `where`")
     problem = _problem(layer)
-    return Choice(name, False, f"{problem}; stays float") if problem else Choice(name, True, "8 bits")
+    return Choice(name, False, f"{problem}; left as it is") if problem else Choice(name, True, "8 bits")
 
 
 def _problem(layer: Any) -> str | None:
@@ -112,6 +113,8 @@ def _problem(layer: Any) -> str | None:
     kind, activation = type(layer).__name__, rewriting.activation_name(layer)
     if kind in _BATCH_NORMS:
         return f"a {kind} that does not follow a convolution alone"
+    if kind in ("Maximum", "Minimum"):
+        return f"TF-MOT can't quantize {kind}, and the converter gives all its inputs the range of one: look at the agreement"
     if not (kind == "SeparableConv2D" or _registry().supports(layer)):
         return f"TF-MOT can't quantize {kind}"
     if activation not in (None, *(_LAYER_ACTIVATIONS if kind == "Activation" else _INLINE_ACTIVATIONS)):
@@ -128,6 +131,29 @@ def _folded_batch_norms(model: Any) -> dict[str, str]:
         for before, after in rewriting.pairs(model)
         if type(after).__name__ in _BATCH_NORMS and type(before).__name__ in _FOLDING and rewriting.activation_name(before) == "linear"
     }
+
+
+def _quantized_between(model: Any, treated: set[str]) -> Any:
+    """The model with a quantization of its own on each value that goes from an untreated layer into a treated one.
+
+    Without it the converter leaves the treated layer in float, too (a convolution behind a Rescaling), and TF-MOT asks the untreated
+    layer for a quantization that it can't give (a convolution with elu).
+    """
+    quantizers, layers = backend.tfmot().quantization.keras.quantizers, backend.tfmot_private("quantization.keras.quantize_layer")
+    into = {
+        before.name
+        for before, readers in rewriting.readings(model)
+        if before.name not in treated and any(reader is not None and reader.name in treated for reader in readers)
+    }
+
+    def after(layer, results):
+        if layer.name not in into or not getattr(getattr(results, "dtype", None), "is_floating", False):
+            return results
+        quantizer = quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
+        return layers.QuantizeLayer(quantizer, name=f"quantize_{next(names)}_{layer.name.replace('.', '_')}")(results)
+
+    names = itertools.count()
+    return rewriting.rebuilt(model, rewriting.twin, after) if into else model
 
 
 def _wrapped(model: Any, treated: set[str]) -> Any:
@@ -161,14 +187,22 @@ def _registry() -> Any:
     return backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry").Default8BitQuantizeRegistry()
 
 
-def _keep_zeros(quantized: Any) -> None:
+def _keep_zeros(quantized: Any) -> list[Any]:
+    """Masks the zeros of every quantized kernel; returns the callback that keeps those of the others, where there are any."""
     from . import _tf_quantization
 
+    inside = {id(weight) for layer in quantized.layers for weight, _, _ in getattr(layer, "_weight_vars", ())}
+    others = [w for w in quantized.trainable_weights if w.shape.rank > 1 and id(w) not in inside]
+    masks = [(weight, (weight.numpy() != 0).astype("float32")) for weight in others]
     for layer in quantized.layers:
         for number, (weight, quantizer, ranges) in enumerate(getattr(layer, "_weight_vars", ())):
             mask = weight.numpy() != 0
             if not mask.all():
                 layer._weight_vars[number] = (weight, _tf_quantization.KeepZeros(quantizer, mask.astype("float32")), ranges)
+
+
+    masks = [(weight, mask) for weight, mask in masks if not mask.all()]
+    return [_tf_quantization.Remask(masks)] if masks else []
 
 
 def _calibrate(quantized: Any, data: Data) -> None:
