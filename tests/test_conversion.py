@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt import backend, conversion, pipelines, runtime
+from tfopt import _flatbuffer, backend, conversion, pipelines, runtime
 from tfopt.errors import ConversionError, DataError, OptionError, UnsupportedModel
 from tfopt.types import Call, Data
 
@@ -170,6 +170,31 @@ def test_int8_without_data_says_what_is_needed(model):
 def test_data_of_another_shape_is_refused(model):
     with pytest.raises(DataError, match=r"takes examples of shape \(8, 8, 1\), those of sequences are \(5, 3\)"):
         tfopt.convert(model, "int8", data=sequences())
+
+
+def test_data_fixes_free_dimensions_and_has_to_fit_them(digits):
+    keras = backend.keras()
+    model = keras.Sequential([keras.Input((None, None, 1)), keras.layers.Conv2D(4, 3)], name="free")
+    session = runtime.Session(tfopt.convert(model, data=digits))
+    assert (session.inputs[0].shape, session.outputs[0].shape) == ((1, 8, 8, 1), (1, 6, 6, 4))
+    free = _flatbuffer.graphs("free", tfopt.convert(model).content)[0]
+    assert free.tensors[free.nodes[0].inputs[0]].signature == (-1, -1, -1, 1)
+    with pytest.raises(DataError, match=r"free to float32: the model takes examples of shape \(None, None, 1\), those of sequences"):
+        tfopt.convert(model, data=sequences())
+
+
+@pytest.mark.parametrize("timeout", [None, float("inf"), float("nan"), -1, 0, "60", 1e9])
+def test_a_timeout_that_is_none_is_refused(timeout, model):
+    with pytest.raises(OptionError, match=f"timeout = {timeout!r}: should be".replace("+", r"\+")):
+        tfopt.convert(model, timeout=timeout)
+
+
+def test_arguments_of_another_type_are_refused(model):
+    with pytest.raises(DataError, match="got str"):
+        tfopt.convert(model, "int8", data="digits")
+    for format in (5, None, ["int8"]):
+        with pytest.raises(OptionError, match="no such format; there are: dynamic, float16, float32, int8"):
+            tfopt.convert(model, format)
 
 
 def test_an_unknown_format_is_answered_with_the_nearest(model):

@@ -49,11 +49,21 @@ def layer_cases():
         "dense to one": (layers.Dense(1), (5,), 5, 5 + 1),
         "transposed": (layers.Conv2DTranspose(6, 3, strides=2, padding="same"), (4, 4, 5), 4 * 4 * 5 * 9 * 6, 9 * 5 * 6 + 6),
         "volume": (layers.Conv3D(3, 2), (4, 4, 4, 2), 27 * 3 * 8 * 2, 8 * 2 * 3 + 3),
+        "dilated": (layers.Conv2D(4, 2, dilation_rate=2), (7, 5, 3), 5 * 3 * 4 * 2 * 2 * 3, 4 * 2 * 2 * 3 + 4),
+        "dilated same": (layers.Conv2D(4, 2, dilation_rate=2, padding="same"), (7, 5, 3), 7 * 5 * 4 * 12, 4 * 12 + 4),
+        "dilated in time": (layers.Conv1D(4, 3, dilation_rate=4, padding="causal"), (20, 3), 20 * 4 * 3 * 3, 4 * 9 + 4),
+        "dense in time": (layers.Dense(4), (7, 3), 7 * 4 * 3, 4 * 3 + 4),
+        "distributed dense": (layers.TimeDistributed(layers.Dense(4)), (7, 3), 7 * 4 * 3, 4 * 3 + 4),
+        "distributed conv": (layers.TimeDistributed(layers.Conv2D(4, 3)), (7, 8, 8, 3), 7 * 6 * 6 * 4 * 27, 4 * 27 + 4),
         "lstm": (layers.LSTM(4), (5, 3), 5 * 4 * 4 * (3 + 4), 4 * 4 * (3 + 4) + 16),
     }
 
 
-@pytest.mark.parametrize("kind", ["conv", "grouped", "pointwise", "depthwise", "dense", "dense to one", "transposed", "volume", "lstm"])
+KINDS = ["conv", "grouped", "pointwise", "depthwise", "dense", "dense to one", "transposed", "volume", "lstm", "dilated", "dilated same"]
+KINDS += ["dilated in time", "dense in time", "distributed dense", "distributed conv"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_multiply_accumulates_and_parameters_are_those_of_the_formula(kind):
     keras = backend.keras()
     layer, shape, macs, parameters = layer_cases()[kind]
@@ -62,7 +72,31 @@ def test_multiply_accumulates_and_parameters_are_those_of_the_formula(kind):
     model.set_weights([generator.normal(size=weight.shape) for weight in model.get_weights()])  # a bias of zeros is left out of the file
     measured = measures.measure(tfopt.convert(model))
     assert (measured.macs, measured.uncounted) == (macs, ())
-    assert abs(measured.parameters - parameters) <= (8 if kind == "lstm" else 0)  # its states' initial zeros
+    zeros = 8 if kind == "lstm" else 4 if kind.startswith("dilated") else 0  # an LSTM's initial states; a bias beside the one added later
+    assert 0 <= measured.parameters - parameters <= zeros
+
+
+def test_what_is_folded_into_the_batch_counts_once_for_each_row_and_what_follows_once():
+    keras = backend.keras()
+    layers = keras.layers
+    shared = keras.Sequential([layers.Conv2D(4, 3, dilation_rate=2, activation="relu"), layers.Flatten(), layers.Dense(6)])
+    x = keras.Input((7, 8, 8, 3))
+    y = layers.Dense(5)(layers.Flatten()(layers.TimeDistributed(shared)(x)))
+    measured = measures.measure(tfopt.convert(keras.Model(x, y)))
+    assert (measured.macs, measured.uncounted) == (7 * (4 * 4 * 4 * 27 + 64 * 6) + 7 * 6 * 5, ())
+
+
+def test_what_free_dimensions_leave_open_is_named_as_uncounted():
+    keras = backend.keras()
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(5)])
+    measured = measures.measure(tfopt.convert(model))
+    assert (measured.macs, measured.uncounted) == (4 * 5, ("CONV_2D",))
+
+
+def test_a_model_in_place_of_its_file_is_refused(prepared):
+    with pytest.raises(ArtifactError, match=r"Sequential.* is no \.tflite: expected an artifact, a path or the file's bytes"):
+        measures.measure(prepared)
 
 
 def test_attention_is_counted_though_nothing_of_it_is_a_weight():

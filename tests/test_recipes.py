@@ -175,16 +175,16 @@ def test_load_leaves_values_that_only_python_has_as_they_are():
         ({"model": {"path": "mine.keras"}}, "model.use: missing; name a model"),
         ({"fit": []}, "fit = []: should be a table, like { epochs = 5"),
         ({"fit": {"epoch": 3}}, "fit.epoch: unknown key; did you mean 'epochs'? (there are: batch_size, epochs, "),
-        ({"fit": {"epochs": 0}}, "fit.epochs = 0: should be at least 1"),
+        ({"fit": {"epochs": 0}}, "fit.epochs = 0: should be a whole number, at least 1"),
         ({"fit": {"epochs": 3.0}}, "fit.epochs = 3.0: should be a valid integer"),
-        ({"fit": {"learning_rate": 0}}, "fit.learning_rate = 0: should be above 0"),
+        ({"fit": {"learning_rate": 0}}, "fit.learning_rate = 0: should be a number above 0"),
         ({"fit": {"schedule": "cosin"}}, "fit.schedule = 'cosin': should be 'constant' or 'cosine'"),
         ({"fit": {"seed": 3}}, "fit.seed: belongs at the top of the recipe, as seed = 3; there it is everything's seed"),
         ({"steps": {"use": "prune"}}, "steps = {'use': 'prune'}: should be a list of tables, each opened by [[steps]]"),
         ({"steps": [7]}, "steps[0] = 7: should be a table with a key 'use'"),
         ({"steps": [{"use": "prun"}]}, "steps[0].use = 'prun': no such technique; did you mean 'prune'?"),
         ({"steps": [{"use": "prune", "sparsity": 1.2}]}, "steps[0].sparsity = 1.2: should be less than 1"),
-        ({"steps": [{"use": "prune", "fit": {"epochs": 0}}]}, "steps[0].fit.epochs = 0: should be at least 1"),
+        ({"steps": [{"use": "prune", "fit": {"epochs": 0}}]}, "steps[0].fit.epochs = 0: should be a whole number, at least 1"),
         ({"steps": [{"use": "prune", "fit": {"seed": 1}}]}, "steps[0].fit.seed: belongs at the top"),
         ({"steps": [{"use": "quantize_aware"}, {"use": "prune"}]}, "steps[0].use = 'quantize_aware': should be the last step; its layers"),
         ({"steps": [{"use": "quantize_aware"}, {"use": "quantize_aware"}]}, "steps[0].use = 'quantize_aware': should be the last step;"),
@@ -535,3 +535,27 @@ def test_any_good_recipe_is_written_so_that_it_reads_back(tmp_path, table, quick
     path.write_text(recipes.write(recipe), encoding="utf-8", newline="")
     assert recipes.read(path) == recipe
     assert recipes.load(recipe) == recipe
+
+
+# Arguments of another type
+
+
+@pytest.mark.parametrize("recipe", [None, 5, ["digits.toml"]])
+def test_what_is_no_recipe_is_refused(recipe):
+    with pytest.raises(RecipeError, match="recipe: should be the path of a TOML file, a dict laid out like one, or a Recipe, not"):
+        recipes.load(recipe)
+
+
+def test_a_setting_alone_may_be_a_string():
+    assert recipes.load(SMALL, settings="fit.epochs=3").fit.epochs == 3
+    assert recipes.data_call("digits", settings="seed=3").options == {"seed": 3}
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [5]])
+def test_settings_that_are_no_strings_are_one_problem(wrong):
+    assert only_problem_of(SMALL, settings=wrong) == f"settings = {wrong}: should be a list of KEY=VALUE, like fit.epochs=5"
+
+
+def test_a_format_that_stands_there_twice_is_listed_once():
+    problems = problems_of({**SMALL, "export": {"formats": ["int8", "int8"]}, "limits": {"int9": {"bytes": 1}}})
+    assert "limits.int9: no such format among export.formats; did you mean 'int8'? (there are: int8)" in problems

@@ -99,3 +99,6 @@ def test_examples_of_another_shape_are_refused(artifact):
 def test_threads_are_at_least_one(artifact):
     with pytest.raises(OptionError, match="threads = 0"):
         runtime.Session(artifact, threads=0)
+    for threads in (1.5, "2", None):
+        with pytest.raises(OptionError, match=f"threads = {threads!r}: should be a valid integer"):
+            runtime.Session(artifact, threads=threads)

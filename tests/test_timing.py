@@ -73,6 +73,17 @@ def test_options_out_of_range_are_refused(options, message, artifact):
         tfopt.benchmark(artifact, **options)
 
 
+def test_arguments_of_another_type_are_refused(artifact):
+    with pytest.raises(ArtifactError, match=r"is no \.tflite: expected an artifact, a path or the file's bytes"):
+        tfopt.benchmark(dense(8, "net"))
+    with pytest.raises(DataError, match="got str"):
+        tfopt.benchmark(artifact, data="digits")
+    for options in ({"threads": 1.5}, {"runs": "60"}, {"warmup": None}):
+        (name,) = options
+        with pytest.raises(OptionError, match=f"{name} = .*: should be a valid integer"):
+            tfopt.benchmark(artifact, **options)
+
+
 def test_data_of_another_shape_is_refused(digits):
     with pytest.raises(DataError, match=r"takes examples of shape \(5, 3\) in batches of 1, got \(8, 8, 1\)"):
         tfopt.benchmark(tfopt.convert(dense(8, "net", (5, 3))), data=digits)

@@ -7,7 +7,7 @@ import pytest
 
 import tfopt
 from tfopt import backend, conversion, pipelines, verification
-from tfopt.errors import ArtifactError, DataError, OptionError
+from tfopt.errors import ArtifactError, DataError, OptionError, UnsupportedModel
 from tfopt.types import Measures, Timing, Verdict
 
 
@@ -73,7 +73,25 @@ def test_outputs_that_are_no_numbers_count_as_wrong(model, reference, digits):
     assert (verdict.score, verdict.agreement, verdict.largest_error) == (0, 0, float("inf"))
 
 
+def test_a_model_of_a_free_image_size_is_verified_at_the_datas_size(digits):
+    keras = backend.keras()
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(10)])
+    for format in ("float32", "int8"):
+        verdict = tfopt.verify(tfopt.convert(model, format, data=digits), against=model, data=digits)
+        assert verdict.largest_error < (1e-5 if format == "float32" else 0.1)
+
+
 # What does not fit
+
+
+def test_arguments_of_another_type_are_refused(model, digits):
+    artifact = tfopt.convert(model)
+    with pytest.raises(UnsupportedModel, match=r"'m\.keras' is no model to verify against: expected the trained tf_keras\.Model"):
+        tfopt.verify(artifact, against="m.keras", data=digits)
+    for data in ("digits", None):
+        with pytest.raises(DataError, match=f"got {type(data).__name__}"):
+            tfopt.verify(artifact, against=model, data=data)
 
 
 def converted(shape, outputs):

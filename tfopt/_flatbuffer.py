@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArtifactError
+from .errors import ArtifactError, shown
 from .types import Artifact
 
 MARK = b"TFL3"  # at bytes 4 to 7 of every .tflite
@@ -25,12 +25,14 @@ def contents(source: Artifact | str | os.PathLike | bytes) -> tuple[str, bytes]:
     """The name by which messages call a .tflite, and its bytes.
 
     Raises:
-      ArtifactError: the file is missing, can't be read, is empty, or is something else than a .tflite.
+      ArtifactError: the file is missing, can't be read, is empty, or is something else than a .tflite; `source` is of none of the types.
     """
     if isinstance(source, Artifact):
         name, content = source.name, source.content
     elif isinstance(source, bytes | bytearray | memoryview):
         name, content = "the given bytes", bytes(source)
+    elif not isinstance(source, str | os.PathLike):
+        raise ArtifactError(f"{shown(source)} is no .tflite: expected an artifact, a path or the file's bytes; convert a model first")
     else:
         name = str(source)
         try:
@@ -48,10 +50,14 @@ def contents(source: Artifact | str | os.PathLike | bytes) -> tuple[str, bytes]:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a graph: `content` holds its bytes where it is a constant, else None; `sparse` ones are packed in a way not read here."""
+    """A tensor of a graph: `content` holds its bytes where it is a constant, else None; `sparse` ones are packed in a way not read here.
+
+    `shape` has a 1 for each free dimension, the batch's among them; `signature` has a -1 there.
+    """
 
     name: str
     shape: tuple[int, ...]
+    signature: tuple[int, ...]
     dtype: str
     zero_points: np.ndarray = field(repr=False)
     content: np.ndarray | None = field(repr=False)
@@ -152,7 +158,9 @@ def _tensor(tensor: Any, buffer: Any, content: bytes) -> Tensor:
     constant = _constant(buffer, content)
     if constant is not None and not sparse and dtype != "string":
         _check_size(name, shape, dtype, constant)
-    return Tensor(name, shape, dtype, np.zeros(1, np.int64) if zero_points is None else np.asarray(zero_points), constant, sparse)
+    signature = _indices(tensor.shapeSignature) or shape
+    points = np.zeros(1, np.int64) if zero_points is None else np.asarray(zero_points)
+    return Tensor(name, shape, signature, dtype, points, constant, sparse)
 
 
 def _constant(buffer: Any, content: bytes) -> np.ndarray | None:

@@ -28,9 +28,10 @@ import numpy as np
 
 from . import backend, options, pipelines
 from ._worker import Worker, WorkerDied
-from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest
+from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
 from .types import Artifact, Call, Data
 
+LONGEST_TIMEOUT = 1_000_000  # seconds; the operating system counts milliseconds in 31 bits
 LONGEST_REASON = 1_500  # characters, of an error's message
 MOST_LINES = 15
 
@@ -96,21 +97,23 @@ def convert(
     """Converts a tf_keras model to a TFLite file.
 
     The same weights under the same layer names give the same bytes every time. The batch dimension stays free, but is fixed to 1
-    for models with recurrent layers, which the converter takes in no other way.
+    for models with recurrent layers, which the converter takes in no other way. Other free dimensions, such as an image's size, are
+    fixed to those of the data's examples; without data they stay free.
 
     Args:
       model: a built `tf_keras.Model`.
       format: a key of FORMATS.
-      data: its calibration examples give int8 its ranges. Not looked at by other formats and for quantization-aware models.
+      data: its calibration examples give int8 its ranges, and its input_shape fixes the model's free dimensions. Not needed by other
+        formats and for quantization-aware models.
       name: the artifact's; by default the model's name and the format's label.
       steps: what made the model; kept in the artifact.
-      timeout: seconds that the converter may take.
+      timeout: seconds that the converter may take, above 0 and at most 1,000,000.
       **format_options: of the format, e.g. `io="uint8"` of int8.
 
     Raises:
-      OptionError: no such format or option.
+      OptionError: no such format or option, or a timeout out of range.
       UnsupportedModel: no tf_keras model, or one that is not built.
-      DataError: int8 without calibration data that fits the model.
+      DataError: `data` is no Data or does not fit the model where it is needed; int8 without calibration data.
       ConversionError: the converter refused, crashed or ran out of time; the model is quantization-aware and the format is not int8.
 
     Example:
@@ -118,7 +121,10 @@ def convert(
       artifact.save("digits.tflite")
     """
     settings = _settings(format, format_options)
+    _check_timeout(timeout)
     _check_model(model)
+    if data is not None:
+        pipelines.check_data(data)
     quantization_aware = any(backend.is_quantized(layer) for layer in model.submodules)
     if quantization_aware and format != "int8":
         raise ConversionError(
@@ -127,7 +133,7 @@ def convert(
         )
     examples = None if format != "int8" or quantization_aware else _calibration(model, data)
     tag = label(Call(format, format_options))
-    content = _converted(model, f"{model.name} to {tag}", examples, settings, timeout)
+    content = _converted(model, f"{model.name} to {tag}", examples, _shapes(model, f"{model.name} to {tag}", data), settings, timeout)
     return Artifact(name or re.sub(r"[^\w.-]+", "-", f"{model.name}-{tag}"), tag, content, tuple(steps))
 
 
@@ -165,12 +171,19 @@ def _stop_if_dead() -> None:
 
 
 def _settings(format: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    if format not in FORMATS:
-        raise OptionError(f"format {format!r}: no such format; {nearest(format, FORMATS)}")
+    if not isinstance(format, str) or format not in FORMATS:
+        wanted = format if isinstance(format, str) else ""
+        raise OptionError(f"format {shown(format)}: no such format; {nearest(wanted, FORMATS)}")
     problems = options.problems_with(FORMATS[format], given)
     if problems:
         raise OptionError(f"format {format!r}: " + "; ".join(problems))
     return FORMATS[format](**given)
+
+
+def _check_timeout(timeout: Any) -> None:
+    problem = options.problem_of_type(float, timeout)
+    if problem or not 0 < timeout <= LONGEST_TIMEOUT:
+        raise OptionError(f"timeout = {shown(timeout)}: {problem or f'should be above 0 and at most {LONGEST_TIMEOUT:,} seconds'}")
 
 
 def _check_model(model: Any) -> None:
@@ -189,21 +202,42 @@ def _calibration(model: Any, data: Data | None) -> np.ndarray:
         raise DataError(f"{model.name} to int8: calibration data is needed for the ranges of its activations; give data=")
     if len(model.inputs) != 1:
         raise DataError(f"{model.name} to int8: the model has {len(model.inputs)} inputs, and calibration data is for one only")
-    expected = tuple(model.inputs[0].shape[1:])
-    if len(expected) != len(data.input_shape) or any(e not in (None, d) for e, d in zip(expected, data.input_shape, strict=True)):
-        raise DataError(f"{model.name} to int8: the model takes examples of shape {expected}, those of {data.name} are {data.input_shape}")
+    _check_shape(model, f"{model.name} to int8", data)
     examples = pipelines.to_arrays(data.calibration)[0]
     if not len(examples):
         raise DataError(f"{model.name} to int8: {data.name} has no calibration examples; it needs one or more, a few hundred are good")
     return examples.astype(model.inputs[0].dtype.as_numpy_dtype)
 
 
-def _converted(model: Any, what: str, examples: np.ndarray | None, settings: Mapping[str, Any], timeout: float) -> bytes:
+def _check_shape(model: Any, what: str, data: Data) -> None:
+    expected = tuple(model.inputs[0].shape[1:])
+    if len(expected) != len(data.input_shape) or any(e not in (None, d) for e, d in zip(expected, data.input_shape, strict=True)):
+        raise DataError(f"{what}: the model takes examples of shape {expected}, those of {data.name} are {data.input_shape}")
+
+
+def _shapes(model: Any, what: str, data: Data | None) -> list[list[int | None]]:
+    """The shapes of the file's inputs. Free sizes stand in the file as 1, and it runs as if they were, so data fixes them."""
+    recurrent = any(isinstance(layer, backend.keras().layers.RNN) for layer in model.submodules)
+    shapes = [[tensor.shape[0] or (1 if recurrent else None), *tensor.shape[1:]] for tensor in model.inputs]
+    if data is not None and len(shapes) == 1 and None in shapes[0][1:]:
+        _check_shape(model, what, data)
+        shapes[0][1:] = data.input_shape
+    return shapes
+
+
+def _converted(
+    model: Any,
+    what: str,
+    examples: np.ndarray | None,
+    shapes: Sequence[Sequence[int | None]],
+    settings: Mapping[str, Any],
+    timeout: float,
+) -> bytes:
     with _lock:
         try:
             worker = _ready_worker()  # it imports TensorFlow while the model is written
             with tempfile.TemporaryDirectory(dir=worker.folder) as folder:
-                request = _written(model, what, examples, Path(folder))
+                request = _written(model, what, examples, shapes, Path(folder))
                 return _answer(worker, what, {**request, "settings": settings, "timeout": timeout})
         except OSError as error:
             raise ConversionError(f"{what}: temporary files can't be written ({error}); {_MORE_SPACE}") from error
@@ -211,13 +245,15 @@ def _converted(model: Any, what: str, examples: np.ndarray | None, settings: Map
             _stop_if_dead()
 
 
-def _written(model: Any, what: str, examples: np.ndarray | None, folder: Path) -> dict[str, str | None]:
+def _written(
+    model: Any, what: str, examples: np.ndarray | None, shapes: Sequence[Sequence[int | None]], folder: Path
+) -> dict[str, str | None]:
     request = {"model": str(folder / "model"), "calibration": None, "result": str(folder / "result.tflite")}
     if examples is not None:
         request["calibration"] = str(folder / "calibration.npy")
         np.save(request["calibration"], examples)
     try:
-        _save_as_function(model, request["model"])
+        _save_as_function(model, shapes, request["model"])
     except OSError:
         raise
     except Exception as error:  # tracing runs the model's own code, which may raise anything
@@ -225,13 +261,12 @@ def _written(model: Any, what: str, examples: np.ndarray | None, folder: Path) -
     return request
 
 
-def _save_as_function(model: Any, folder: str) -> None:
+def _save_as_function(model: Any, shapes: Sequence[Sequence[int | None]], folder: str) -> None:
     """A SavedModel of one function and its variables. Saving the Keras model would trace every layer: 12 s for a MobileNetV2, not 3."""
     tf = backend.tensorflow()
-    recurrent = any(isinstance(layer, backend.keras().layers.RNN) for layer in model.submodules)
     signature = [
-        tf.TensorSpec([tensor.shape[0] or (1 if recurrent else None), *tensor.shape[1:]], tensor.dtype, name=input_name)
-        for input_name, tensor in zip(model.input_names, model.inputs, strict=True)
+        tf.TensorSpec(shape, tensor.dtype, name=input_name)
+        for shape, input_name, tensor in zip(shapes, model.input_names, model.inputs, strict=True)
     ]
 
     @tf.function(input_signature=signature, autograph=False)  # autograph would leave a .py file in the temporary folder

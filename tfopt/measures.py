@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,7 @@ WEIGHTED = {
 }
 _NUMBERS = ("float32", "float16", "bfloat16", "int8", "uint8", "int16", "int4", "int2")
 _PASSING_ON = ("DEQUANTIZE", "QUANTIZE")  # float16 weights stand in front of a DEQUANTIZE
+_FOLDING = ("RESHAPE", "FULLY_CONNECTED", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")  # the first input is the data
 _CALLING = ("WHILE", "IF")  # run other graphs, their bodies
 
 
@@ -121,6 +123,7 @@ class _Reader:
     def __init__(self, graph: Graph):
         self.nodes = graph.nodes
         self._tensors = graph.tensors
+        self._rows = _rows(graph)
         self._computing = [node for node in graph.nodes if node.kind not in (*_PASSING_ON, *_CALLING)]
         self._passed = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.kind in _PASSING_ON}
 
@@ -147,7 +150,7 @@ class _Reader:
 
     def macs(self) -> int:
         """Multiply-accumulates of the operations that are counted."""
-        return sum(self._macs(node) for node in self._computing if node.kind in WEIGHTED)
+        return sum(self._macs(node) or 0 for node in self._computing if node.kind in WEIGHTED)
 
     def operations(self) -> Iterator[Operation]:
         """Each operation, in the order in which they run."""
@@ -157,12 +160,18 @@ class _Reader:
             yield Operation(node.kind, output.name if output else "", output.dtype if output else "", weights[0] if weights else None)
 
     def uncounted(self) -> set[str]:
-        """The kinds of operation with weights whose multiply-accumulates are not counted."""
-        return {node.kind for node in self._computing if node.kind not in WEIGHTED and any(True for _ in self._weights(node))}
+        """The kinds of operation that multiply, and whose multiply-accumulates are not counted."""
+        unknown = {node.kind for node in self._computing if node.kind not in WEIGHTED and any(True for _ in self._weights(node))}
+        return unknown | {node.kind for node in self._computing if node.kind in WEIGHTED and self._macs(node) is None}
 
-    def _macs(self, node: Node) -> int:
+    def _macs(self, node: Node) -> int | None:
+        """A node's multiply-accumulates for one example; None where free dimensions leave them open."""
         inputs = [None if index < 0 else self._tensors[index] for index in node.inputs]
-        return WEIGHTED[node.kind].macs(inputs, self._tensors[node.outputs[0]], node)
+        output = self._tensors[node.outputs[0]]
+        macs = WEIGHTED[node.kind].macs(inputs, output, node)
+        sized = [output] if node.kind == "FULLY_CONNECTED" else [output, *(tensor for tensor in inputs if tensor is not None)]
+        rows = None if any(map(_is_open, sized)) else self._rows.get(node.outputs[0], 1)
+        return 0 if macs == 0 else None if rows is None else int(macs * rows)
 
     def _constant(self, index: int) -> int | None:
         """The index of the constant that an input reads, through a DEQUANTIZE where there is one; None for what is no constant."""
@@ -182,6 +191,42 @@ class _Reader:
                 axis = WEIGHTED[node.kind].axes[place]
                 transposed = node.kind == "BATCH_MATMUL" and (node.options.adjX, node.options.adjY)[place]
                 yield source, -3 - axis if transposed else axis
+
+
+def _is_open(tensor: Tensor) -> bool:
+    """Whether more than the batch is free."""
+    return tensor.signature.count(-1) > 1
+
+
+def _rows(graph: Graph) -> dict[int, Fraction | None]:
+    """By tensor, how often its shape stands there for one example; None where that can't be known.
+
+    A free batch has size 1 in the shapes, also where time steps (TimeDistributed) or a dilated convolution's interleaved parts are
+    folded into it. An output has one row, so this goes from the outputs back: a RESHAPE keeps the number of elements, and of
+    BATCH_TO_SPACE_ND's input counts what is left after its cropping.
+    """
+    rows: dict[int, Fraction | None] = {}
+    outside: dict[int, Fraction | None] = {}  # between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND: the rows around both
+    for node in reversed([node for node in graph.nodes if node.kind != "SHAPE" and node.outputs]):
+        output = graph.tensors[node.outputs[0]]
+        after = rows.setdefault(node.outputs[0], None if _is_open(output) else Fraction(1))
+        for index in node.inputs[:1] if node.kind in _FOLDING else node.inputs:
+            tensor = graph.tensors[index]
+            if index < 0 or tensor.content is not None or rows.get(index) is not None:
+                continue
+            outside[index] = after if node.kind == "BATCH_TO_SPACE_ND" else outside.get(node.outputs[0])
+            if node.kind == "SPACE_TO_BATCH_ND":
+                rows[index] = outside.pop(index)
+            elif after is None or not tensor.size:
+                rows[index] = None
+            elif node.kind in ("RESHAPE", "BATCH_TO_SPACE_ND"):
+                rows[index] = after * output.size / tensor.size
+            elif node.kind == "FULLY_CONNECTED":
+                units, inner = graph.tensors[node.inputs[1]].shape
+                rows[index] = after * output.size * inner / (units * tensor.size)
+            else:
+                rows[index] = None if _is_open(tensor) and tensor.signature != output.signature else after
+    return rows
 
 
 def _per_channel(tensor: Tensor, axis: int) -> tuple[tuple[float, ...], tuple[int, ...]]:

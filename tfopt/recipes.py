@@ -34,12 +34,13 @@ _LAST = "quantize_aware"
 _MISSING = object()
 
 
-def read(path: str | os.PathLike, *, settings: Sequence[str] = (), quick: bool = False) -> Recipe:
+def read(path: str | os.PathLike, *, settings: str | Sequence[str] = (), quick: bool = False) -> Recipe:
     """Reads a recipe from a TOML file and checks all of it.
 
     Args:
       path: of the file.
       settings: changes to it, each `KEY=VALUE`, e.g. `"fit.epochs=5"`, `"steps.0.sparsity=0.7"`: VALUE is TOML, a bare word a string.
+        One alone may stand there as a string.
       quick: train one epoch in every fit and mark the recipe as quick.
 
     Raises:
@@ -48,16 +49,18 @@ def read(path: str | os.PathLike, *, settings: Sequence[str] = (), quick: bool =
     return parse(_toml.read_table(path), source=str(path), settings=settings, quick=quick)
 
 
-def load(recipe: Recipe | str | os.PathLike | Mapping[str, Any], *, settings: Sequence[str] = (), quick: bool = False) -> Recipe:
+def load(recipe: Recipe | str | os.PathLike | Mapping[str, Any], *, settings: str | Sequence[str] = (), quick: bool = False) -> Recipe:
     """A checked recipe from whatever a user has: a path, a dict laid out like the TOML file, or a `Recipe`. Otherwise like `read`."""
     if isinstance(recipe, Recipe):
         return parse(_recipe_text.table_of(recipe), source=f"recipe {shown(recipe.name)}", settings=settings, quick=quick)
     if isinstance(recipe, Mapping):
         return parse(recipe, source="recipe", settings=settings, quick=quick)
+    if not isinstance(recipe, str | os.PathLike):
+        raise RecipeError("recipe", [f"should be the path of a TOML file, a dict laid out like one, or a Recipe, not {shown(recipe)}"])
     return read(recipe, settings=settings, quick=quick)
 
 
-def parse(table: Mapping[str, Any], *, source: str, settings: Sequence[str] = (), quick: bool = False) -> Recipe:
+def parse(table: Mapping[str, Any], *, source: str, settings: str | Sequence[str] = (), quick: bool = False) -> Recipe:
     """A recipe from a dict laid out like the TOML file; `source` opens the error message. Otherwise like `read`.
 
     >>> parse({"name": "mine", "data": {"use": "digits"}, "model": {"use": "mlp"}}, source="mine").fit.epochs
@@ -66,7 +69,7 @@ def parse(table: Mapping[str, Any], *, source: str, settings: Sequence[str] = ()
     problems: list[str] = []
     recipe = None
     try:
-        for setting in settings:
+        for setting in _listed(settings, problems):
             table = _toml.with_setting(table, setting, problems)
         recipe = _recipe(_toml.resolved(table, "", problems), problems)
     except RecursionError:
@@ -85,7 +88,7 @@ def write(recipe: Recipe) -> str:
     return _recipe_text.text_of(recipe)
 
 
-def data_call(source: str, *, settings: Sequence[str] = ()) -> Call:
+def data_call(source: str, *, settings: str | Sequence[str] = ()) -> Call:
     """The call for the data that a dataset's name or a recipe's file asks for, with `settings` such as "classes=3" put in and checked.
 
     Raises:
@@ -97,7 +100,7 @@ def data_call(source: str, *, settings: Sequence[str] = ()) -> Call:
         recipe = read(source)
         table = {"use": recipe.data.use, **recipe.data.options}
     problems: list[str] = []
-    for setting in settings:
+    for setting in _listed(settings, problems):
         table = _toml.with_setting(table, setting, problems)
     return _only_call(table, datasets.DATASETS, "data", "dataset", problems)
 
@@ -109,6 +112,16 @@ def format_call(name: str, **options: Any) -> Call:
       OptionError: no such format, or an option of it that is wrong.
     """
     return _only_call({"use": name, **options}, conversion.FORMATS, "format", "format", [])
+
+
+def _listed(settings: Any, problems: list[str]) -> Sequence[str]:
+    """The settings as a list; a string alone is one."""
+    if isinstance(settings, str):
+        return [settings]
+    if isinstance(settings, list | tuple) and all(isinstance(setting, str) for setting in settings):
+        return settings
+    problems.append(f"settings = {shown(settings)}: should be a list of KEY=VALUE, like fit.epochs=5")
+    return []
 
 
 def _only_call(table: Mapping[str, Any], functions: Mapping[str, Callable], where: str, kind: str, problems: list[str]) -> Call:
@@ -275,7 +288,7 @@ def _limits(table: Any, formats: tuple[Call, ...] | None, problems: list[str]) -
     for label, limits in table.items():
         where = _toml.join("limits", label)
         if labels is not None and label not in labels:
-            problems.append(f"{where}: no such format among export.formats; {nearest(label, labels)}")
+            problems.append(f"{where}: no such format among export.formats; {nearest(label, set(labels))}")
         if not isinstance(limits, Mapping):
             problems.append(f"{where} = {shown(limits)}: should be a table, like [limits.int8] score_drop = 0.01")
             continue

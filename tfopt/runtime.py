@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _flatbuffer, backend
-from .errors import ArtifactError, DataError, OptionError
+from . import _flatbuffer, backend, options
+from .errors import ArtifactError, DataError, OptionError, shown
 from .types import Artifact
 
 _used = False
@@ -48,15 +48,16 @@ class Session:
 
     Raises:
       ArtifactError: the file is missing, damaged, no .tflite, or asks for what this runtime does not have.
-      OptionError: threads below 1.
+      OptionError: threads is no whole number of at least 1.
 
     Example:
       Session("digits.tflite").run(images)  # (n, 8, 8, 1) -> (n, 10)
     """
 
     def __init__(self, source: Source, threads: int = 1):
-        if threads < 1:
-            raise OptionError(f"threads = {threads!r}: should be at least 1")
+        problem = options.problem_of_type(int, threads) or ("should be at least 1" if threads < 1 else None)
+        if problem:
+            raise OptionError(f"threads = {shown(threads)}: {problem}")
         self.name, content = _flatbuffer.contents(source)
         with _first_use_quiet():
             self._load(content, threads)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import pipelines, runtime
-from .errors import OptionError
+from . import options, pipelines, runtime
+from .errors import OptionError, shown
 from .runtime import Port, Session, Source
 from .types import Data, Timing
 
@@ -33,9 +33,9 @@ def benchmark(artifact: Source, *, threads: int = 1, runs: int = 50, warmup: int
       data: its test examples are the inputs; without, random values are (a float input gets 0 to 1).
 
     Raises:
-      OptionError: fewer than 50 runs, or threads or warm-up out of range.
+      OptionError: fewer than 50 runs, or threads or warm-up of the wrong type or out of range.
       ArtifactError: the file is missing, damaged or can't be run.
-      DataError: the data's examples don't fit the file's input.
+      DataError: `data` is no Data, or its examples don't fit the file's input.
 
     Example:
       benchmark(artifact, threads=2).median_ms
@@ -52,6 +52,11 @@ def compare(
       before, after = compare([plain, optimized], data=data)
       before.median_ms / after.median_ms
     """
+    for name, value in (("runs", runs), ("warmup", warmup)):
+        if problem := options.problem_of_type(int, value):
+            raise OptionError(f"{name} = {shown(value)}: {problem}")
+    if data is not None:
+        pipelines.check_data(data)
     if runs < LEAST_RUNS:
         raise OptionError(f"runs = {runs!r}: should be at least {LEAST_RUNS}; fewer say little about a median, and nothing about a p99")
     if warmup < 0:

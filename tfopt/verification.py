@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import backend, pipelines
-from .errors import DataError, OptionError, nearest
+from .errors import DataError, OptionError, UnsupportedModel, nearest, shown
 from .runtime import Session, Source
 from .types import Data, Measures, Timing, Verdict
 
@@ -44,9 +44,11 @@ def reference(model: Any, data: Data) -> Reference:
     """Runs a Keras model over the test set, for `verify(..., against=...)` of several files.
 
     Raises:
-      DataError: the model and the data don't fit each other, or the test set is empty.
+      DataError: `data` is no Data; the model and the data don't fit each other; or the test set is empty.
+      UnsupportedModel: `model` is no tf_keras model.
     """
     _check_task(data)
+    _check_model(model)
     pipelines.check_fits(model, data)
     tf = backend.tensorflow()
     # one concrete function: TensorFlow warns of retracing when a process calls the fifth tf.function that is made in one place
@@ -72,13 +74,16 @@ def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
       data: with the test set.
 
     Raises:
-      DataError: no classification; or the file, the model and the data don't fit each other.
+      DataError: `data` is no Data, or no classification; or the file, the model and the data don't fit each other.
+      UnsupportedModel: `against` is neither a tf_keras model nor a Reference.
       ArtifactError: the file is missing, damaged or can't be run.
 
     Example:
       verify(int8, against=model, data=data).drop
     """
     _check_task(data)
+    if not isinstance(against, Reference):
+        _check_model(against)
     session = Session(artifact)
     _check_fits(session, data)
     expected = against if isinstance(against, Reference) else reference(against, data)
@@ -127,7 +132,15 @@ def _shown(value: float) -> str:
     return f"{round(value, 6):.12g}"
 
 
+def _check_model(model: Any) -> None:
+    if not isinstance(model, backend.keras().Model):
+        raise UnsupportedModel(
+            f"{shown(model)} is no model to verify against: expected the trained tf_keras.Model (tfopt.load reads one from a file)"
+        )
+
+
 def _check_task(data: Data) -> None:
+    pipelines.check_data(data)
     if data.task != "classification":
         raise DataError(f"{data.name}: verification knows the task 'classification' only, not {data.task!r}")
 
