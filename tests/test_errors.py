@@ -28,7 +28,7 @@ def test_a_recipe_error_with_several_problems_lists_them():
 
 
 def test_an_option_error_is_a_value_error():
-    with pytest.raises(ValueError, match="epochs = 0: should be at least 1"):
+    with pytest.raises(ValueError, match="epochs = 0: should be a whole number, at least 1"):
         tfopt.Fit(epochs=0)
 
 
