@@ -36,7 +36,7 @@ class Keeper(Callback):
         if saved is None:
             return 0
         facts, arrays = saved
-        variables = [*model.weights, *_optimizer_variables(model)]
+        variables = _state(model)
         for variable, array in zip(variables, arrays, strict=False):  # the best weights follow
             variable.assign(array)
         self.history, self.best_epoch = facts["history"], facts["best_epoch"]
@@ -82,7 +82,6 @@ class Keeper(Callback):
     def _save(self, epoch: int, stopped: bool) -> None:
         if self.file is None:
             return
-        variables = [*self.model.weights, *_optimizer_variables(self.model)]
         facts = {
             "epoch": epoch,
             "stopped": stopped,
@@ -90,11 +89,12 @@ class Keeper(Callback):
             "best_loss": self.best_loss if self.best_epoch >= 0 else None,
             "best_epoch": self.best_epoch,
         }
-        progress.write(self.file, facts, [v.numpy() for v in variables] + (self.best_weights or []))
+        progress.write(self.file, facts, [v.numpy() for v in _state(self.model)] + (self.best_weights or []))
 
 
-def _optimizer_variables(model: Any) -> list[Any]:
-    return list(model.optimizer.variables)
+def _state(model: Any) -> list[Any]:
+    """All variables that the next epoch starts from."""
+    return [*model.weights, *model.optimizer.variables]
 
 
 class Progress(Callback):

@@ -211,7 +211,7 @@ def _calibration(model: Any, data: Data | None) -> np.ndarray:
 
 def _check_shape(model: Any, what: str, data: Data) -> None:
     expected = tuple(model.inputs[0].shape[1:])
-    if len(expected) != len(data.input_shape) or any(e not in (None, d) for e, d in zip(expected, data.input_shape, strict=True)):
+    if not pipelines.same_shape(expected, data.input_shape):
         raise DataError(f"{what}: the model takes examples of shape {expected}, those of {data.name} are {data.input_shape}")
 
 

@@ -28,10 +28,9 @@ from .datasets import DATASETS
 from .files import write_atomically
 from .models import MODELS
 from .runs import Run, Stage
-from .techniques import TECHNIQUES
+from .techniques import LAST, TECHNIQUES
 from .types import Artifact, Call, Data, Recipe, Row, Step, Timing, Verdict
 
-QUANTIZES = "quantize_aware"
 MODEL_FILE, ARTIFACT_FILE = "model.h5", "model.tflite"
 
 
@@ -136,7 +135,7 @@ def _exports(recipe: Recipe, models: Sequence[Stage]) -> list[_Export]:
     """Each format of the plain and of the optimized model, the latter's float formats from the last model before `quantize_aware`."""
     made = [("train", *(step.use for step in recipe.steps[:number])) for number in range(len(models))]
     last = len(models) - 1
-    last_plain = last - 1 if made[last][-1] == QUANTIZES else last
+    last_plain = last - 1 if made[last][-1] == LAST else last
     exports = [_Export(f"plain-{conversion.label(f)}", f, models[0], made[0]) for f in recipe.formats]
     for f in recipe.formats:
         number = last if f.use == "int8" else last_plain

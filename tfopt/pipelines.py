@@ -145,6 +145,11 @@ def check_data(data: Any) -> None:
         raise DataError(f"expected data as tfopt.datasets gives it, such as tfopt.datasets.digits(), got {type(data).__name__}")
 
 
+def same_shape(takes: tuple[int | None, ...], given: tuple[int, ...]) -> bool:
+    """Whether examples of the shape `given` fit a model's input, without the batch; None in it fits any size."""
+    return len(takes) == len(given) and all(size in (None, other) for size, other in zip(takes, given, strict=True))
+
+
 def check_fits(model: Any, data: Data) -> None:
     """Refuses a model that can't take the data's examples, or that does not give one number a class.
 
@@ -158,7 +163,7 @@ def check_fits(model: Any, data: Data) -> None:
             f"data {data.name!r} needs one of each, a functional or sequential model that has been built"
         )
     takes, gives = tuple(model.inputs[0].shape)[1:], tuple(model.outputs[0].shape)[1:]
-    if len(takes) != len(data.input_shape) or any(m not in (None, d) for m, d in zip(takes, data.input_shape, strict=True)):
+    if not same_shape(takes, data.input_shape):
         raise DataError(
             f"model {model.name!r} takes examples of shape {takes}, data {data.name!r} has {data.input_shape}; "
             "build the model with data.input_shape, or bring the data into the model's shape"

@@ -30,7 +30,6 @@ from .types import Call, Fit, Recipe, Step
 _SECTIONS = ("name", "note", "seed", "quick", "strategy", "data", "model", "fit", "steps", "export", "limits")
 _FIT_KEYS = tuple(field.name for field in dataclasses.fields(Fit) if field.name != "seed")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-_LAST = "quantize_aware"
 _MISSING = object()
 
 
@@ -250,10 +249,10 @@ def _steps(value: Any, fit: Fit, problems: list[str]) -> tuple[Step, ...]:
         return ()
     calls = [_call(step, techniques.TECHNIQUES, f"steps[{index}]", "technique", problems, fit) for index, step in enumerate(value)]
     uses = [call.use if call else None for call in calls]
-    if _LAST in uses[:-1]:
-        index = uses.index(_LAST)
+    if techniques.LAST in uses[:-1]:
+        index = uses.index(techniques.LAST)
         problems.append(
-            f"steps[{index}].use = {_LAST!r}: should be the last step; its layers learn with the rounding of int8, "
+            f"steps[{index}].use = {techniques.LAST!r}: should be the last step; its layers learn with the rounding of int8, "
             "and a step after it would change the weights that were fitted to that"
         )
     return tuple(Step(call.use, call.options) for call in calls if call)

@@ -3,6 +3,7 @@
 Attributes:
   TECHNIQUES: name -> function.
   PLANS: name -> `plan(model, **options)`, which says what the technique will do with each layer.
+  LAST: the technique after which none can come; float files are made from the model before it.
   EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures).
 """
 
@@ -19,6 +20,7 @@ from .quantization import quantize_aware
 
 TECHNIQUES = {"prune": prune, "quantize_aware": quantize_aware}
 PLANS = {"prune": pruning.plan, "quantize_aware": quantization.plan}
+LAST = "quantize_aware"
 EFFECTS = {"prune": ("float32", "sparsity"), "quantize_aware": ("int8", "int8_operations")}
 
 
@@ -43,4 +45,4 @@ def chain(*steps: Step) -> Callable[[Any, Data | None], Any]:
     return chained
 
 
-__all__ = ["EFFECTS", "PLANS", "TECHNIQUES", "chain", "prune", "quantize_aware"]
+__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "prune", "quantize_aware"]
