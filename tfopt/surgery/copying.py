@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import backend
+from .. import backend, bridge
 from ..errors import UnsupportedModel
+from ..types import Artifact, SavedModel
+from . import rewriting
 
 
 def copy_of(model: Any) -> Any:
     """A new model of the same layers, names and weights, in the current distribution strategy; not compiled.
 
     Args:
-      model: a built tf_keras model, sequential or functional, without quantization or pruning wrappers.
+      model: a built tf_keras model, sequential or functional, without quantization or pruning wrappers; or a Keras 3 model, which comes
+        through the bridge.
 
     Raises:
       UnsupportedModel: another kind of model; the message says what to do.
+      BridgeError: a Keras 3 model that does not come through the bridge unchanged.
 
     >>> twin = copy_of(model)
     >>> twin is model, twin.predict(x) == model.predict(x)
     """
+    if bridge.is_keras3(model):
+        return bridge.plain(model)  # a copy already
     check_supported(model)
-    with backend.trusted_lambdas():
+    with backend.trusted_lambdas(), rewriting.own_functions(model._flatten_layers()):
         copy = backend.keras().models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
@@ -30,12 +36,16 @@ def copy_of(model: Any) -> Any:
 def check_supported(model: Any) -> None:
     """Raises UnsupportedModel, saying what to do, for a model whose layers can't be seen or must not be touched."""
     keras = backend.keras()
+    if isinstance(model, SavedModel):
+        raise UnsupportedModel(
+            f"{model.path}: can't be trained or changed: {model.reason}. It can be converted, verified, inspected and benchmarked; "
+            "for more give the .keras or .h5 file that it was made from"
+        )
+    if isinstance(model, Artifact):
+        raise UnsupportedModel(
+            f"{model.name}: is a .tflite, which can't be trained or changed; give the .keras or .h5 file that it was made from"
+        )
     if not isinstance(model, keras.Model):
-        if type(model).__module__.split(".")[0] == "keras":
-            raise UnsupportedModel(
-                f"{model.name!r} is a Keras 3 model, and only Keras 2 (tf_keras) models can be optimized: TF-MOT refuses Keras 3. "
-                "Build it with tf_keras layers, or load it from a file that tf_keras saved"
-            )
         raise UnsupportedModel(f"expected a tf_keras model, got {type(model).__module__}.{type(model).__name__}")
     if isinstance(model, keras.Sequential) and not model.built:
         raise UnsupportedModel(f"{model.name!r} is not built yet, so it has no weights: give its first layer an input_shape")
