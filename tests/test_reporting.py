@@ -19,7 +19,8 @@ import pytest
 import tfopt
 from tfopt import measures, reporting, strategies, timing, verification
 from tfopt.errors import ArtifactError, LimitError, RunError
-from tfopt.types import Artifact, Call, Fit, Kernel, Measures, Operation, Recipe, Row, Step, Timing, Verdict
+from tfopt.results import Kernel, Measures, Operation, Row, Timing, Verdict
+from tfopt.types import Artifact, Call, Fit, Recipe, Step
 
 TRAINED, PRUNED, QUANTIZED = ("train",), ("train", "prune"), ("train", "prune", "quantize_aware")
 RECIPE = Recipe(

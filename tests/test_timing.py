@@ -37,6 +37,12 @@ def test_more_work_takes_longer(artifact):
     assert large.median_ms > 5 * small.median_ms
 
 
+def test_a_model_is_converted_to_float32_first(caplog):
+    caplog.set_level("INFO", "tfopt")
+    assert len(tfopt.benchmark(dense(16, "net")).samples_ms) == 50
+    assert "net: converted to float32 to be timed" in caplog.text
+
+
 def test_test_examples_are_the_inputs_where_there_is_data(artifact, digits, monkeypatch):
     fed = []
     feed = runtime.Session.feed
@@ -75,7 +81,7 @@ def test_options_out_of_range_are_refused(options, message, artifact):
 
 def test_arguments_of_another_type_are_refused(artifact):
     with pytest.raises(ArtifactError, match=r"is no \.tflite: expected an artifact, a path or the file's bytes"):
-        tfopt.benchmark(dense(8, "net"))
+        tfopt.benchmark(5)
     with pytest.raises(DataError, match="got str"):
         tfopt.benchmark(artifact, data="digits")
     for options in ({"threads": 1.5}, {"runs": "60"}, {"warmup": None}):

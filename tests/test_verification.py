@@ -8,7 +8,7 @@ import pytest
 import tfopt
 from tfopt import backend, conversion, pipelines, verification
 from tfopt.errors import ArtifactError, DataError, OptionError, UnsupportedModel
-from tfopt.types import Measures, Timing, Verdict
+from tfopt.results import Measures, Timing, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,21 @@ def test_a_model_and_its_reference_give_the_same(model, reference, digits):
     assert tfopt.verify(artifact, against=model, data=digits) == tfopt.verify(artifact, against=reference, data=digits)
 
 
+def test_models_of_every_kind_can_be_verified_against(model, reference, digits, tmp_path):
+    artifact = tfopt.convert(model)
+    expected = tfopt.verify(artifact, against=reference, data=digits)
+    tf = backend.tensorflow()
+    module = tf.Module()
+    module.parts = model.variables
+    spec = tf.TensorSpec([None, 8, 8, 1], tf.float32, name="x")
+    module.predict = tf.function(lambda x: {"y": model(x, training=False)}, input_signature=[spec], autograph=False)
+    tf.saved_model.save(module, str(tmp_path / "graph"), signatures=module.predict)
+    for other in (tfopt.to_keras3(model), tfopt.load(tmp_path / "graph"), tfopt.load(artifact.save(tmp_path / "net.tflite"))):
+        verdict = tfopt.verify(artifact, against=other, data=digits)
+        assert (verdict.score, verdict.baseline, verdict.agreement) == (expected.score, expected.baseline, 1.0)
+        assert verdict.largest_error < 1e-5
+
+
 def test_the_interval_is_wilsons(model, reference, digits):
     verdict = tfopt.verify(tfopt.convert(model), against=reference, data=digits)
     n, p, z = verdict.examples, verdict.score, 1.959964
@@ -87,7 +102,7 @@ def test_a_model_of_a_free_image_size_is_verified_at_the_datas_size(digits):
 
 def test_arguments_of_another_type_are_refused(model, digits):
     artifact = tfopt.convert(model)
-    with pytest.raises(UnsupportedModel, match=r"'m\.keras' is no model to verify against: expected the trained tf_keras\.Model"):
+    with pytest.raises(UnsupportedModel, match=r"'m\.keras' is no model to verify against: expected a tf_keras or Keras 3 model"):
         tfopt.verify(artifact, against="m.keras", data=digits)
     for data in ("digits", None):
         with pytest.raises(DataError, match=f"got {type(data).__name__}"):

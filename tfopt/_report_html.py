@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from . import _plots, _report_json, _report_text, recipes
 from .errors import RecipeError
-from .types import Kernel, Operation, Recipe, Row
+from .results import Kernel, Operation, Row
+from .types import Recipe
 
 if TYPE_CHECKING:
     from .reporting import Report

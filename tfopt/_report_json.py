@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from .types import Fit, Recipe, Row
+from .results import Row
+from .types import Fit, Recipe
 
 VERSION = 1  # of the file's form; goes up when an older reader could not read it
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .types import Row, Verdict
+from .results import Row, Verdict
 
 if TYPE_CHECKING:
     from .reporting import Report
@@ -148,6 +148,8 @@ def notes(report: Report) -> list[str]:
     sentences = [f"Limit broken: {sentence}" for sentence in broken(report)]
     if report.recipe.quick:
         sentences.insert(0, "Quick run: few examples and one epoch. Its numbers say nothing, and its limits were not checked.")
+    if report.recipe.fit is None:
+        sentences.append(f"The model was taken from {report.recipe.model.path} as it is; this run did not train it first.")
     if report.rows:
         verdict, timing = report.rows[0].verdict, report.rows[0].timing
         unit = ", interval and drop in percent points" if _is_share(verdict) else ""

@@ -15,8 +15,8 @@ import numpy as np
 
 from . import _flatbuffer
 from ._flatbuffer import Graph, Node, Tensor
+from .results import Kernel, Measures, Operation
 from .runtime import Source
-from .types import Kernel, Measures, Operation
 
 
 class Weighted(NamedTuple):
@@ -73,7 +73,8 @@ WEIGHTED = {
 _NUMBERS = ("float32", "float16", "bfloat16", "int8", "uint8", "int16", "int4", "int2")
 _PASSING_ON = ("DEQUANTIZE", "QUANTIZE")  # float16 weights stand in front of a DEQUANTIZE
 _FOLDING = ("RESHAPE", "FULLY_CONNECTED", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")  # the first input is the data
-_CALLING = ("WHILE", "IF")  # run other graphs, their bodies
+_ELEMENTWISE = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "PRELU", "SELECT_V2")  # nothing is summed
+CALLING = ("WHILE", "IF")  # run other graphs, their bodies
 
 
 def measure(source: Source) -> Measures:
@@ -89,12 +90,17 @@ def measure(source: Source) -> Measures:
       measure(artifact).sparsity
     """
     name, content = _flatbuffer.contents(source)
-    graphs = _flatbuffer.graphs(name, content)
     with _flatbuffer.damage_named(name):
-        return _measured(content, [_Reader(graph) for graph in graphs])
+        return measured(content, readers(name, content))
 
 
-def _measured(content: bytes, graphs: Sequence[_Reader]) -> Measures:
+def readers(name: str, content: bytes) -> list[Reader]:
+    """What is known of each graph of a file: the main one first."""
+    return [Reader(graph) for graph in _flatbuffer.graphs(name, content)]
+
+
+def measured(content: bytes, graphs: Sequence[Reader]) -> Measures:
+    """The measures of a file whose graphs are read already."""
     kernels = [kernel for graph in graphs for kernel in graph.kernels()]
     weights = sum(math.prod(kernel.shape) for kernel in kernels)
     zeros = sum(math.prod(kernel.shape) * sum(kernel.zeros) / len(kernel.zeros) for kernel in kernels)
@@ -110,28 +116,29 @@ def _measured(content: bytes, graphs: Sequence[_Reader]) -> Measures:
     )
 
 
-def _loops(graphs: Sequence[_Reader]) -> set[str]:
+def _loops(graphs: Sequence[Reader]) -> set[str]:
     """The kinds of operation whose bodies multiply: how often a body runs, and so how much it multiplies, is not in the file."""
     if any(graph.macs() for graph in graphs[1:]):
-        return {node.kind for graph in graphs for node in graph.nodes if node.kind in _CALLING}
+        return {node.kind for graph in graphs for node in graph.nodes if node.kind in CALLING}
     return set()
 
 
-class _Reader:
-    """One graph, and which constant stands behind each of its tensors."""
+class Reader:
+    """One graph, and which constant stands behind each of its tensors: what its nodes weigh and multiply."""
 
     def __init__(self, graph: Graph):
+        self.graph = graph
         self.nodes = graph.nodes
         self._tensors = graph.tensors
         self._rows = _rows(graph)
-        self._computing = [node for node in graph.nodes if node.kind not in (*_PASSING_ON, *_CALLING)]
+        self._computing = [node for node in graph.nodes if node.kind not in (*_PASSING_ON, *CALLING)]
         self._passed = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.kind in _PASSING_ON}
 
     def kernels(self) -> Iterator[Kernel]:
         """Each weight tensor once, by the first operation that reads it."""
         seen = set()
         for node in self._computing:
-            for index, axis in self._weights(node):
+            for index, axis in self.weights(node):
                 if index not in seen:
                     seen.add(index)
                     tensor = self._tensors[index]
@@ -143,29 +150,36 @@ class _Reader:
         for node in self._computing:
             biases = WEIGHTED[node.kind].biases if node.kind in WEIGHTED else ()
             for place, index in enumerate(node.inputs):
-                source = self._constant(index)
+                source = self.constant(index)
                 if source is not None and (place in biases or self._tensors[source].dtype in _NUMBERS):
                     counted.add(source)
         return sum(self._tensors[index].size for index in counted)
 
     def macs(self) -> int:
         """Multiply-accumulates of the operations that are counted."""
-        return sum(self._macs(node) or 0 for node in self._computing if node.kind in WEIGHTED)
+        return sum(self.macs_of(node) or 0 for node in self._computing)
 
     def operations(self) -> Iterator[Operation]:
         """Each operation, in the order in which they run."""
         for node in self.nodes:
             output = self._tensors[node.outputs[0]] if node.outputs else None
-            weights = [self._tensors[index].dtype for index, _ in self._weights(node)] if node in self._computing else []
+            weights = [self._tensors[index].dtype for index, _ in self.weights(node)]
             yield Operation(node.kind, output.name if output else "", output.dtype if output else "", weights[0] if weights else None)
 
     def uncounted(self) -> set[str]:
         """The kinds of operation that multiply, and whose multiply-accumulates are not counted."""
-        unknown = {node.kind for node in self._computing if node.kind not in WEIGHTED and any(True for _ in self._weights(node))}
-        return unknown | {node.kind for node in self._computing if node.kind in WEIGHTED and self._macs(node) is None}
+        return {node.kind for node in self._computing if self.macs_of(node) is None}
 
-    def _macs(self, node: Node) -> int | None:
-        """A node's multiply-accumulates for one example; None where free dimensions leave them open."""
+    def rows(self, index: int) -> Fraction | None:
+        """How often a tensor's shape stands there for one example, which is more than once where more is folded into the batch."""
+        return None if _is_open(self._tensors[index]) else self._rows.get(index, Fraction(1))
+
+    def macs_of(self, node: Node) -> int | None:
+        """A node's multiply-accumulates for one example; None where free dimensions or an unknown kind leave them open."""
+        if node.kind in _ELEMENTWISE:
+            return 0
+        if node.kind not in WEIGHTED:
+            return None if any(True for _ in self.weights(node)) else 0
         inputs = [None if index < 0 else self._tensors[index] for index in node.inputs]
         output = self._tensors[node.outputs[0]]
         macs = WEIGHTED[node.kind].macs(inputs, output, node)
@@ -173,15 +187,17 @@ class _Reader:
         rows = None if any(map(_is_open, sized)) else self._rows.get(node.outputs[0], 1)
         return 0 if macs == 0 else None if rows is None else int(macs * rows)
 
-    def _constant(self, index: int) -> int | None:
+    def constant(self, index: int) -> int | None:
         """The index of the constant that an input reads, through a DEQUANTIZE where there is one; None for what is no constant."""
         source = self._passed.get(index, index)
         return source if source >= 0 and self._tensors[source].content is not None else None
 
-    def _weights(self, node: Node) -> Iterator[tuple[int, int]]:
+    def weights(self, node: Node) -> Iterator[tuple[int, int]]:
         """A node's weights: a tensor's index and its output channel axis. Of a kind not in WEIGHTED: its matrices."""
+        if node.kind in (*_PASSING_ON, *CALLING):
+            return
         for place, index in enumerate(node.inputs):
-            source = self._constant(index)
+            source = self.constant(index)
             if source is None or self._tensors[source].dtype not in _NUMBERS:
                 continue
             if node.kind not in WEIGHTED:

@@ -21,7 +21,8 @@ from rich.table import Table
 from . import __version__, _report_html, _report_json, _report_text, backend, timing
 from .errors import ArtifactError, LimitError, RunError
 from .files import write_atomically
-from .types import Artifact, Recipe, Row
+from .results import Row
+from .types import Artifact, Recipe
 
 
 @dataclass(frozen=True)

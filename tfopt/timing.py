@@ -11,22 +11,25 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from . import options, pipelines, runtime
+from . import backend, bridge, conversion, options, pipelines, runtime
 from .errors import OptionError, shown
+from .results import Timing
 from .runtime import Port, Session, Source
-from .types import Data, Timing
+from .tracing import log
+from .types import Data, SavedModel
 
 LEAST_RUNS = 50
 
 
-def benchmark(artifact: Source, *, threads: int = 1, runs: int = 50, warmup: int = 10, data: Data | None = None) -> Timing:
+def benchmark(artifact: Source | Any, *, threads: int = 1, runs: int = 50, warmup: int = 10, data: Data | None = None) -> Timing:
     """Times one inference.
 
     Args:
-      artifact: an artifact, a path, or the file's bytes.
+      artifact: an artifact, a .tflite's path or bytes; or a Keras model or SavedModel, which is converted to float32 first.
       threads: that the runtime may use.
       runs: how many are counted, at least 50.
       warmup: how many run before.
@@ -36,6 +39,7 @@ def benchmark(artifact: Source, *, threads: int = 1, runs: int = 50, warmup: int
       OptionError: fewer than 50 runs, or threads or warm-up of the wrong type or out of range.
       ArtifactError: the file is missing, damaged or can't be run.
       DataError: `data` is no Data, or its examples don't fit the file's input.
+      UnsupportedModel, BridgeError, ConversionError: a model that can't be converted.
 
     Example:
       benchmark(artifact, threads=2).median_ms
@@ -44,7 +48,7 @@ def benchmark(artifact: Source, *, threads: int = 1, runs: int = 50, warmup: int
 
 
 def compare(
-    artifacts: Sequence[Source], *, threads: int = 1, runs: int = 50, warmup: int = 10, data: Data | None = None
+    artifacts: Sequence[Source | Any], *, threads: int = 1, runs: int = 50, warmup: int = 10, data: Data | None = None
 ) -> tuple[Timing, ...]:
     """Times several files interleaved, so that what slows the machine down meets all of them alike; as `benchmark` otherwise.
 
@@ -61,7 +65,7 @@ def compare(
         raise OptionError(f"runs = {runs!r}: should be at least {LEAST_RUNS}; fewer say little about a median, and nothing about a p99")
     if warmup < 0:
         raise OptionError(f"warmup = {warmup!r}: should be at least 0")
-    sessions = [Session(artifact, threads) for artifact in artifacts]
+    sessions = [Session(_converted(artifact), threads) for artifact in artifacts]
     inputs = [_examples(session, data, runs) for session in sessions]
     samples = [[] for _ in sessions]
     for number in range(-warmup, runs):
@@ -74,6 +78,16 @@ def compare(
                 kept.append(took / 1e6)
     what = "random values" if data is None else "test examples"
     return tuple(Timing(tuple(kept), warmup, threads, runtime.version(), machine(), what) for kept in samples)
+
+
+def _converted(model: Source | Any) -> Source:
+    """A .tflite as it is; a model that could be one, converted."""
+    if isinstance(model, Source):
+        return model
+    if isinstance(model, SavedModel | backend.keras().Model) or bridge.is_keras3(model):
+        log.info("%s: converted to float32 to be timed", model.name)
+        return conversion.convert(model, "float32")
+    return model
 
 
 def machine() -> str:

@@ -9,7 +9,6 @@ import hashlib
 import math
 import numbers
 import os
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,13 +136,21 @@ class Step(Call):
 
 
 @dataclass(frozen=True)
+class ModelFile:
+    """A recipe's model that comes from a file: its `path`, and whether Python code in it may run (`trust`)."""
+
+    path: str
+    trust: bool = False
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole run as data: what `tfopt run` reads from a TOML file.
 
     Attributes:
       name: names the run's folder; letters, digits, dot, dash and underscore.
-      data, model, strategy: calls into the tables of the same names.
-      fit: how the model is first trained.
+      data, model, strategy: calls into the tables of the same names; the model may be a file instead.
+      fit: how the model is first trained; None where one from a file is taken as it is.
       steps: the techniques, in order.
       formats: what to export, each from the plain and from the optimized model.
       limits: format label -> limit -> value, on the optimized model's row.
@@ -154,8 +161,8 @@ class Recipe:
 
     name: str
     data: Call
-    model: Call
-    fit: Fit
+    model: Call | ModelFile
+    fit: Fit | None
     steps: tuple[Step, ...] = ()
     formats: tuple[Call, ...] = (Call("float32"), Call("int8"))
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -207,137 +214,32 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a converted file is worth on the test set.
-
-    Attributes:
-      metric: what the score measures, e.g. "accuracy".
-      score: of the converted file, on all `examples` test examples.
-      interval: the score's 95 % confidence interval (low, high).
-      baseline: the same score of the trained Keras model before any step.
-      agreement: the share of examples on which both predict the same class.
-      largest_error: the largest |difference| between any of their outputs, in the units of the model's output.
-      examples: how many test examples were run.
-      broken: a sentence for each limit that is broken.
-    """
-
-    metric: str
-    score: float
-    interval: tuple[float, float]
-    baseline: float
-    agreement: float
-    largest_error: float
-    examples: int
-    broken: tuple[str, ...] = ()
-
-    @property
-    def drop(self) -> float:
-        """How much worse than the baseline the score is; negative where it is better."""
-        return self.baseline - self.score
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long one inference takes.
-
-    Attributes:
-      samples_ms: the wall time of every counted run, in milliseconds, in the order they were made.
-      warmup: how many runs came before and are not counted.
-      threads: how many threads the runtime was given.
-      runtime: its name and version.
-      machine: the CPU's name and its number of cores.
-      inputs: what was run on: "test examples" or "random values".
-    """
-
-    samples_ms: tuple[float, ...] = field(repr=False)
-    warmup: int
-    threads: int
-    runtime: str
-    machine: str
-    inputs: str
-
-    @property
-    def median_ms(self) -> float:
-        """Half of the runs were faster."""
-        return statistics.median(self.samples_ms)
-
-    @property
-    def p90_ms(self) -> float:
-        """Nine runs of ten were faster."""
-        return statistics.quantiles(self.samples_ms, n=10, method="inclusive")[-1]
-
-    @property
-    def p99_ms(self) -> float:
-        """Ninety-nine runs of a hundred were faster."""
-        return statistics.quantiles(self.samples_ms, n=100, method="inclusive")[-1]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One weight tensor as it stands in the .tflite.
-
-    Attributes:
-      name: the tensor's name. op: the kind of operation that reads it, e.g. "CONV_2D". dtype: e.g. "int8".
-      shape: in the file's own layout, e.g. (out, height, width, in) for CONV_2D.
-      zeros: per output channel, the share of weights that are exactly zero (int8: that equal the zero point).
-      distinct: per output channel, how many different values there are.
-    """
+class TensorSpec:
+    """An input or output of a SavedModel: its name, its shape with the batch dimension (None where it is free), its dtype as a name."""
 
     name: str
-    op: str
+    shape: tuple[int | None, ...]
     dtype: str
-    shape: tuple[int, ...]
-    zeros: tuple[float, ...] = field(repr=False)
-    distinct: tuple[int, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One operation of the .tflite: its kind, its output's name and dtype, and its weights' dtype (None without weights)."""
-
-    kind: str
-    name: str
-    dtype: str
-    weights: str | None
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What a .tflite is made of, read back from the file.
+class SavedModel:
+    """A SavedModel's folder that `load` looked through: a graph to convert, verify and benchmark, whose layers can't be had back.
 
     Attributes:
-      bytes, gzip_bytes: the file's size, and after `gzip -9`.
-      parameters: weights and biases.
-      macs: multiply-accumulates of one inference. `uncounted` names the kinds of operation with weights that it leaves out.
-      sparsity: the share of zeros over all kernels.
-      kernels, operations: one by one.
+      path: the folder.
+      signature: the name of the function that is the model, e.g. "serving_default".
+      inputs, outputs: a TensorSpec each, ordered by name.
+      reason: why it is no Keras model, as half a sentence.
     """
 
-    bytes: int
-    gzip_bytes: int
-    parameters: int
-    macs: int
-    sparsity: float
-    kernels: tuple[Kernel, ...] = field(repr=False)
-    operations: tuple[Operation, ...] = field(repr=False)
-    uncounted: tuple[str, ...] = ()
+    path: Path
+    signature: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    reason: str
 
     @property
-    def int8_operations(self) -> int:
-        """How many operations compute in 8 bits (their output is int8 or uint8)."""
-        return sum(operation.dtype in ("int8", "uint8") for operation in self.operations)
-
-    @property
-    def float_operations(self) -> tuple[Operation, ...]:
-        """The operations whose output is float (DEQUANTIZE and its like aside): what stayed float."""
-        return tuple(o for o in self.operations if o.dtype.startswith("float") and o.kind not in ("QUANTIZE", "DEQUANTIZE"))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a report: an artifact and all that was measured on it."""
-
-    artifact: Artifact
-    verdict: Verdict
-    timing: Timing
-    measures: Measures
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name

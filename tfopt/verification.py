@@ -13,12 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import backend, pipelines
+from . import backend, bridge, conversion, pipelines
 from .errors import DataError, OptionError, UnsupportedModel, nearest, shown
+from .results import Measures, Timing, Verdict
 from .runtime import Session, Source
-from .types import Data, Measures, Timing, Verdict
+from .types import Artifact, Data, SavedModel
 
 BATCH = 256
+_EMPTY = "the test set is empty; verification needs at least one example"
 ROUNDING = 1e-9  # 0.97 - 0.96 is 0.010000000000000009, and breaks no limit of 0.01
 
 # limit -> what it is compared with, and on which side of it the value has to stay
@@ -34,21 +36,29 @@ LIMITS: dict[str, tuple[str, Literal["at least", "at most"]]] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """What a Keras model says about a test set: outputs (n, classes), float32; labels (n,). Made once, good for many files."""
+    """What a model says about a test set: outputs (n, classes), float32; labels (n,). Made once, good for many files."""
 
     outputs: np.ndarray
     labels: np.ndarray
 
 
 def reference(model: Any, data: Data) -> Reference:
-    """Runs a Keras model over the test set, for `verify(..., against=...)` of several files.
+    """Runs a model over the test set, for `verify(..., against=...)` of several files.
+
+    A Keras model runs in TensorFlow. A SavedModel is converted to float32, and that runs on LiteRT, as a .tflite does.
 
     Raises:
       DataError: `data` is no Data; the model and the data don't fit each other; or the test set is empty.
-      UnsupportedModel: `model` is no tf_keras model.
+      UnsupportedModel: `model` is none of these.
+      BridgeError, ConversionError: a Keras 3 model that does not come through the bridge; a SavedModel that can't be converted.
     """
     _check_task(data)
     _check_model(model)
+    if isinstance(model, SavedModel):
+        model = conversion.convert(model, "float32")
+    if isinstance(model, Artifact):
+        return _reference_of_file(Session(model), data)
+    model = bridge.plain(model)
     pipelines.check_fits(model, data)
     tf = backend.tensorflow()
     # one concrete function: TensorFlow warns of retracing when a process calls the fifth tf.function that is made in one place
@@ -59,23 +69,33 @@ def reference(model: Any, data: Data) -> Reference:
         outputs.append(predict(x).numpy())
         labels.append(y.numpy())
     if not outputs:
-        raise DataError(f"{data.name}: the test set is empty; verification needs at least one example")
+        raise DataError(f"{data.name}: {_EMPTY}")
     return Reference(np.concatenate(outputs).astype(np.float32), np.concatenate(labels))
 
 
+def _reference_of_file(session: Session, data: Data) -> Reference:
+    _check_fits(session, data)
+    outputs, labels = _outputs(session, data)
+    if not len(labels):
+        raise DataError(f"{data.name}: {_EMPTY}")
+    return Reference(outputs, labels)
+
+
 def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
-    """Runs a file over the whole test set and compares it with a Keras model.
+    """Runs a file over the whole test set and compares it with the model that it should behave like.
 
     An example whose outputs are not all finite counts as wrong and as a disagreement, and makes the largest error infinite.
 
     Args:
       artifact: an artifact, a path, or the file's bytes.
-      against: the trained Keras model before any step, or what `reference` made of it.
+      against: the trained model before any step: a tf_keras or Keras 3 model, a SavedModel, another artifact; or what `reference`
+        made of it.
       data: with the test set.
 
     Raises:
       DataError: `data` is no Data, or no classification; or the file, the model and the data don't fit each other.
-      UnsupportedModel: `against` is neither a tf_keras model nor a Reference.
+      UnsupportedModel: `against` is none of these.
+      BridgeError, ConversionError: see `reference`.
       ArtifactError: the file is missing, damaged or can't be run.
 
     Example:
@@ -133,9 +153,10 @@ def _shown(value: float) -> str:
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, backend.keras().Model):
+    if not isinstance(model, SavedModel | Artifact | backend.keras().Model) and not bridge.is_keras3(model):
         raise UnsupportedModel(
-            f"{shown(model)} is no model to verify against: expected the trained tf_keras.Model (tfopt.load reads one from a file)"
+            f"{shown(model)} is no model to verify against: expected a tf_keras or Keras 3 model, a SavedModel or an Artifact "
+            "(tfopt.load reads one from a file)"
         )
 
 
