@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt import _flatbuffer, backend, conversion, pipelines, runtime
+from tfopt import _flatbuffer, backend, bridge, conversion, pipelines, runtime
 from tfopt.errors import ConversionError, DataError, OptionError, UnsupportedModel
 from tfopt.types import Call, Data
 
@@ -159,6 +159,52 @@ def test_a_quantization_aware_model_is_refused_in_float_formats(format, quantiza
         tfopt.convert(quantization_aware, format)
 
 
+# Models of other kinds
+
+
+def exported(path, function, shape):
+    tf = backend.tensorflow()
+    module = tf.Module()
+    module.scale = tf.Variable(3.0)
+    signature = [tf.TensorSpec(shape, tf.float32, name="x")]
+    module.predict = tf.function(lambda x: {"y": function(x) * module.scale}, input_signature=signature, autograph=False)
+    tf.saved_model.save(module, str(path), signatures={"only": module.predict})
+    return tfopt.load(path)
+
+
+@pytest.mark.parametrize("format", conversion.FORMATS)
+def test_a_saved_model_is_converted_by_its_signature(format, digits, images, tmp_path):
+    tf = backend.tensorflow()
+    kernel = np.random.default_rng(0).normal(size=(64, 10)).astype("float32")
+    saved = exported(tmp_path / "graph", lambda x: tf.nn.softmax(tf.reshape(x, [-1, 64]) @ kernel), [None, 8, 8, 1])
+    assert (saved.signature, saved.inputs[0].shape, saved.outputs[0].name) == ("only", (None, 8, 8, 1), "y")
+    artifact = tfopt.convert(saved, format, data=digits)
+    assert artifact.name == f"graph-{format}"
+    expected = 3 * tf.nn.softmax(images.reshape(-1, 64) @ kernel).numpy()
+    assert np.abs(runtime.Session(artifact).run(images) - expected).max() < {"float32": 1e-5, "float16": 1e-2}.get(format, 0.2)
+
+
+def test_int8_of_a_saved_model_needs_data_that_fits(tmp_path, digits):
+    saved = exported(tmp_path / "graph", lambda x: x, [None, 4])
+    with pytest.raises(DataError, match="graph to int8: calibration data is needed"):
+        tfopt.convert(saved, "int8")
+    with pytest.raises(DataError, match=r"takes examples of shape \(4,\), those of digits are \(8, 8, 1\)"):
+        tfopt.convert(saved, "int8", data=digits)
+
+
+def test_a_keras_3_model_is_converted(images):
+    keras = bridge.keras3()
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="silu"), keras.layers.Flatten()], name="three")
+    artifact = tfopt.convert(model)
+    assert artifact.name == "three-float32"
+    assert np.abs(runtime.Session(artifact).run(images) - np.asarray(model(images))).max() < 1e-5
+
+
+def test_a_tflite_is_converted_already(model):
+    with pytest.raises(UnsupportedModel, match=r"net-float32: is a \.tflite, so it is converted already"):
+        tfopt.convert(tfopt.convert(model), "int8")
+
+
 # What goes wrong
 
 
@@ -210,8 +256,10 @@ def test_wrong_options_are_refused(options, message, model, digits):
 
 def test_what_is_no_built_keras_2_model_is_refused():
     keras = backend.keras()
-    with pytest.raises(UnsupportedModel, match=r"expected a tf_keras.Model"):
-        tfopt.convert(backend.tensorflow().keras.Sequential())
+    with pytest.raises(UnsupportedModel, match=r"a builtins\.str can't be converted: expected a tf_keras\.Model, a Keras 3 model"):
+        tfopt.convert("model.h5")
+    with pytest.raises(UnsupportedModel, match="not built yet"):
+        tfopt.convert(bridge.keras3().Sequential())
     with pytest.raises(UnsupportedModel, match="raw: the shape of its input is unknown"):
         tfopt.convert(keras.Sequential([keras.layers.Dense(1)], name="raw"))
 

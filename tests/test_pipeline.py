@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tfopt
-from tfopt import recipes, reporting
-from tfopt.errors import LimitError, RecipeError, RunError
+from tfopt import backend, bridge, pipelines, recipes, reporting
+from tfopt.errors import LimitError, RecipeError, RunError, UnsupportedModel
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "digits.toml"
@@ -198,6 +200,79 @@ def test_a_run_under_two_replicas(tmp_path):
     report = tfopt.run(table, out=tmp_path / "run")
     assert rows(report)["optimized-int8"].measures.sparsity > 0.49
     assert rows(report)["plain-float32"].verdict.agreement == 1
+
+
+# A model of one's own
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory, digits):
+    """A Keras 3 model of the user's own, trained a little, in a file."""
+    keras = bridge.keras3()
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(8, 3, activation="relu", name="conv"),
+            keras.layers.Flatten(name="flatten"),
+            keras.layers.Dense(10, activation="softmax", name="dense"),
+        ],
+        name="mine",
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras's own, of NumPy
+        model.fit(*pipelines.to_arrays(digits.train), epochs=3, verbose=0)
+        model.save(path := tmp_path_factory.mktemp("mine") / "mine.keras")
+    return path, np.asarray(model(pipelines.to_arrays(digits.test)[0]))
+
+
+def test_a_model_from_a_file_is_taken_as_it_is(mine, digits, tmp_path):
+    path, outputs = mine
+    table = {key: value for key, value in SMALL.items() if key != "fit"}
+    prune = {"use": "prune", "sparsity": 0.5, "fit": {"epochs": 1}}
+    table |= {"model": {"path": str(path)}, "steps": [prune], "export": {"formats": ["float32"]}}
+    report = tfopt.run(table, out=tmp_path / "run")
+    assert rows(report)["plain-float32"].artifact.steps == ("load",)
+    assert rows(report)["optimized-float32"].artifact.steps == ("load", "prune")
+    score = np.mean(outputs.argmax(1) == pipelines.to_arrays(digits.test)[1])
+    assert rows(report)["plain-float32"].verdict.baseline == pytest.approx(score)
+    assert rows(report)["plain-float32"].verdict.agreement == 1
+    assert rows(report)["optimized-float32"].measures.sparsity > 0.49
+    assert f"The model was taken from {path} as it is" in str(report)
+    assert reporting.load(tmp_path / "run").recipe == report.recipe
+    assert (tmp_path / "run" / "models" / "load.h5").is_file()
+    before = sorted((tmp_path / "run" / "stages").glob("load-*"))
+    changed = tfopt.load(path)
+    changed.set_weights([weight * 0.5 for weight in changed.get_weights()])
+    moved = path.with_name("other.keras")
+    path.rename(moved)
+    try:
+        tfopt.save(changed, path)  # the same path, another model
+        tfopt.run(table, out=tmp_path / "run")
+    finally:
+        moved.rename(path)
+    assert len(list((tmp_path / "run" / "stages").glob("load-*"))) == len(before) + 1
+
+
+def test_a_model_from_a_file_is_trained_further_where_there_is_a_fit(mine, tmp_path):
+    report = tfopt.run({**SMALL, "model": {"path": str(mine[0])}, "fit": {"epochs": 1}, "steps": []}, out=tmp_path / "run", quick=True)
+    assert rows(report)["plain-float32"].artifact.steps == ("train",)
+    assert "taken from" not in str(report)
+
+
+def test_what_a_recipe_can_not_work_on_is_refused_with_the_reason(mine, tmp_path):
+    tf = backend.tensorflow()
+    module = tf.Module()
+    module.predict = tf.function(
+        lambda x: {"y": x}, input_signature=[tf.TensorSpec([None, 8, 8, 1], tf.float32, name="x")], autograph=False
+    )
+    tf.saved_model.save(module, str(tmp_path / "graph"), signatures=module.predict)
+    table = {**SMALL, "steps": [], "model": {"path": str(tmp_path / "graph")}}
+    with pytest.raises(
+        UnsupportedModel, match="graph: can't be trained or changed: it holds a graph of operations and no config of Keras layers"
+    ):
+        tfopt.run(table, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_wrong_recipe_starts_nothing(tmp_path):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tfopt import conversion, recipes, verification
 from tfopt.errors import OptionError, RecipeError
-from tfopt.types import Call, Fit, Recipe, Step
+from tfopt.types import Call, Fit, ModelFile, Recipe, Step
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "recipes" / "digits.toml"
@@ -172,7 +172,12 @@ def test_load_leaves_values_that_only_python_has_as_they_are():
         ({"data": {"use": "digits", "sed": 1}}, "data.sed: unknown option; did you mean 'seed'?"),
         ({"model": {"use": "convnet", "width": 0}}, "model.width = 0: should be greater than or equal to 1"),
         ({"model": {"use": "convnet", "width": "32"}}, "model.width = '32': should be a valid integer"),
-        ({"model": {"path": "mine.keras"}}, "model.use: missing; name a model"),
+        ({"model": {"width": 8}}, "model: needs either 'use', a model of tfopt's (there are: convnet, "),
+        ({"model": {"path": "mine.keras", "use": "mlp"}}, "model: has both 'use' and 'path'"),
+        ({"model": {"path": "mine.keras"}}, "model.path = 'mine.keras': there is no such file; expected a .keras or .h5 file"),
+        ({"model": {"path": 5}}, "model.path = 5: there is no such file"),
+        ({"model": {"path": __file__, "trust": 1}}, "model.trust = 1: should be a valid boolean"),
+        ({"model": {"path": __file__, "thrust": True}}, "model.thrust: unknown key; did you mean 'trust'? (there are: path, trust)"),
         ({"fit": []}, "fit = []: should be a table, like { epochs = 5"),
         ({"fit": {"epoch": 3}}, "fit.epoch: unknown key; did you mean 'epochs'? (there are: batch_size, epochs, "),
         ({"fit": {"epochs": 0}}, "fit.epochs = 0: should be a whole number, at least 1"),
@@ -367,6 +372,27 @@ def test_a_step_that_gives_up_patience_can_not_be_written_but_stays_as_it_is():
     assert recipe.steps[0].options["fit"].patience is None
     with pytest.raises(RecipeError, match=r"steps\[0\].fit.patience = None: TOML has no word for it, and left out it would be 3"):
         recipes.write(recipes.load(table))
+
+
+# A model of one's own
+
+
+def test_a_model_may_come_from_a_file_and_is_trained_only_where_that_is_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELS", str(tmp_path))
+    (tmp_path / "mine.keras").write_bytes(b"")
+    table = {**SMALL, "model": {"path": "${MODELS}/mine.keras"}, "steps": [{"use": "prune", "fit": {"epochs": 3}}], "seed": 7}
+    taken, trained = recipes.load(table), recipes.load({**table, "fit": {"epochs": 2}, "model": {"path": "mine.keras", "trust": True}})
+    assert (taken.model, taken.fit) == (ModelFile(str(tmp_path / "mine.keras")), None)
+    assert taken.steps[0].options["fit"] == Fit(epochs=3, seed=7)
+    assert (trained.model, trained.fit.epochs) == (ModelFile("mine.keras", trust=True), 2)
+    for recipe in (taken, trained, recipes.load(table, quick=True)):
+        assert recipes.parse(tomllib.loads(recipes.write(recipe)), source="mine") == recipe == recipes.load(recipe)
+
+
+def test_a_tflite_is_no_model_to_work_on(tmp_path):
+    (tmp_path / "x.tflite").write_bytes(b"")
+    assert "a .tflite is converted already" in only_problem_of({**SMALL, "model": {"path": str(tmp_path / "x.tflite")}})
 
 
 # Single calls, for the command line

@@ -35,7 +35,8 @@ def main(parent: int, folder: str) -> None:
         request = json.loads(line)
         signal.alarm(int(request["timeout"]) + GRACE_SECONDS)  # ends the process even where the converter never gives Python a turn
         try:
-            Path(request["result"]).write_bytes(_convert(tf, request["model"], request["calibration"], request["settings"]))
+            result = _convert(tf, request["model"], request["signature"], request["calibration"], request["settings"])
+            Path(request["result"]).write_bytes(result)
             answer = {"error": None}
         except Exception as error:  # whatever it is, the parent has to hear it
             answer = {"error": f"{type(error).__name__}: {error}"[-LONGEST_ERROR:]}
@@ -61,8 +62,8 @@ def _leave(folder: str) -> None:
     os._exit(0)  # at once: nobody waits for TensorFlow to tidy up
 
 
-def _convert(tf: Any, model: str, calibration: str | None, settings: Mapping[str, Any]) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_saved_model(model)
+def _convert(tf: Any, model: str, signature: str | None, calibration: str | None, settings: Mapping[str, Any]) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(model, signature_keys=signature and [signature])
     if settings["optimize"]:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if settings["float16"]:

@@ -10,7 +10,7 @@ import tomli_w
 
 from . import _toml
 from .errors import RecipeError, shown
-from .types import Call, Fit, Recipe
+from .types import Call, Fit, ModelFile, Recipe
 
 
 def text_of(recipe: Recipe) -> str:
@@ -21,7 +21,7 @@ def text_of(recipe: Recipe) -> str:
     """
     problems: list[str] = []
     table = _writable(table_of(recipe), "", problems)
-    usual = recipe.fit.patience
+    usual = recipe.fit and recipe.fit.patience
     for index, step in enumerate(recipe.steps):
         fit = step.options.get("fit")
         if fit is not None and fit.patience is None and usual is not None:
@@ -40,13 +40,13 @@ def table_of(recipe: Recipe) -> dict[str, Any]:
         "quick": recipe.quick,
         "strategy": _table_of_call(recipe.strategy, recipe) if recipe.strategy.options else recipe.strategy.use,
         "data": _table_of_call(recipe.data, recipe),
-        "model": _table_of_call(recipe.model, recipe),
-        "fit": _table_of_fit(recipe.fit, recipe),
+        "model": _table_of_file(recipe.model) if isinstance(recipe.model, ModelFile) else _table_of_call(recipe.model, recipe),
+        "fit": recipe.fit and _table_of_fit(recipe.fit, recipe),
         "steps": [_table_of_call(step, recipe) for step in recipe.steps],
         "export": {"formats": [_table_of_call(call, recipe) if call.options else call.use for call in recipe.formats]},
         "limits": {label: dict(limits) for label, limits in recipe.limits.items()},
     }
-    optional = {"note": "", "quick": False, "steps": [], "limits": {}}
+    optional = {"note": "", "quick": False, "fit": None, "steps": [], "limits": {}}
     return {key: value for key, value in table.items() if key not in optional or value != optional[key]}
 
 
@@ -55,6 +55,10 @@ def _table_of_call(call: Call, recipe: Recipe) -> dict[str, Any]:
     if call is recipe.data and options.get("seed") == recipe.seed:
         del options["seed"]  # it came from the recipe's and follows it
     return {"use": call.use, **options}
+
+
+def _table_of_file(file: ModelFile) -> dict[str, Any]:
+    return {"path": file.path, **({"trust": True} if file.trust else {})}
 
 
 def _table_of_fit(fit: Fit, recipe: Recipe) -> dict[str, Any]:

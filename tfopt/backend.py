@@ -51,6 +51,11 @@ def tfmot() -> ModuleType:
         return importlib.import_module("tensorflow_model_optimization")
 
 
+def keras_private(path: str) -> ModuleType:
+    """A module of tf_keras that its public names do not reach, e.g. `"saving.serialization_lib"`."""
+    return importlib.import_module(f"{keras().__name__}.src.{path}")
+
+
 def tfmot_private(path: str) -> ModuleType:
     """A module of TF-MOT that its public names do not reach, e.g. `"quantization.keras.quantize_wrapper"`."""
     tfmot()
@@ -145,6 +150,17 @@ def is_quantized(layer) -> bool:
     return type(layer).__name__ in ("QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer", "QuantizeAnnotate")
 
 
-def trusted_lambdas():
+def trusted_lambdas(trusted: bool = True):
     """A scope in which Lambda layers may be rebuilt from their own Python code: for copies of a model that is in memory already."""
-    return importlib.import_module(f"{keras().__name__}.src.saving.serialization_lib").SafeModeScope(safe_mode=False)
+    return keras_private("saving.serialization_lib").SafeModeScope(safe_mode=not trusted)
+
+
+def saved_model_message() -> Any:
+    """An empty protobuf message of a SavedModel's saved_model.pb."""
+    tensorflow()
+    return importlib.import_module("tensorflow.core.protobuf.saved_model_pb2").SavedModel()
+
+
+def keras_metadata_message() -> Any:
+    """An empty protobuf message of the keras_metadata.pb that Keras 2 puts beside it."""
+    return importlib.import_module(f"{keras().__name__}.protobuf.saved_metadata_pb2").SavedMetadata()

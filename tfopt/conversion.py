@@ -26,10 +26,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import backend, options, pipelines
+from . import backend, bridge, options, pipelines
 from ._worker import Worker, WorkerDied
 from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
-from .types import Artifact, Call, Data
+from .types import Artifact, Call, Data, SavedModel
 
 LONGEST_TIMEOUT = 1_000_000  # seconds; the operating system counts milliseconds in 31 bits
 LONGEST_REASON = 1_500  # characters, of an error's message
@@ -94,14 +94,14 @@ def convert(
     timeout: float = 600,
     **format_options: Any,
 ) -> Artifact:
-    """Converts a tf_keras model to a TFLite file.
+    """Converts a model to a TFLite file.
 
     The same weights under the same layer names give the same bytes every time. The batch dimension stays free, but is fixed to 1
     for models with recurrent layers, which the converter takes in no other way. Other free dimensions, such as an image's size, are
-    fixed to those of the data's examples; without data they stay free.
+    fixed to those of the data's examples; without data they stay free. A SavedModel is converted with the shapes of its signature.
 
     Args:
-      model: a built `tf_keras.Model`.
+      model: a built tf_keras or Keras 3 model, or a `SavedModel` (what `tfopt.load` gives for a SavedModel's folder).
       format: a key of FORMATS.
       data: its calibration examples give int8 its ranges, and its input_shape fixes the model's free dimensions. Not needed by other
         formats and for quantization-aware models.
@@ -112,7 +112,8 @@ def convert(
 
     Raises:
       OptionError: no such format or option, or a timeout out of range.
-      UnsupportedModel: no tf_keras model, or one that is not built.
+      UnsupportedModel: none of these models, or one that is not built; a .tflite, which is converted already.
+      BridgeError: a Keras 3 model that does not come through the bridge unchanged.
       DataError: `data` is no Data or does not fit the model where it is needed; int8 without calibration data.
       ConversionError: the converter refused, crashed or ran out of time; the model is quantization-aware and the format is not int8.
 
@@ -122,10 +123,11 @@ def convert(
     """
     settings = _settings(format, format_options)
     _check_timeout(timeout)
+    model = bridge.plain(model)
     _check_model(model)
     if data is not None:
         pipelines.check_data(data)
-    quantization_aware = any(backend.is_quantized(layer) for layer in model.submodules)
+    quantization_aware = any(backend.is_quantized(layer) for layer in _layers(model))
     if quantization_aware and format != "int8":
         raise ConversionError(
             f"{model.name} to {format}: the model is quantization-aware, and its {format} file would carry int8's rounding; "
@@ -187,14 +189,23 @@ def _check_timeout(timeout: Any) -> None:
 
 
 def _check_model(model: Any) -> None:
+    if isinstance(model, SavedModel):
+        return
+    if isinstance(model, Artifact):
+        raise UnsupportedModel(f"{model.name}: is a .tflite, so it is converted already; convert the model that it was made from")
     if not isinstance(model, backend.keras().Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
-        raise UnsupportedModel(f"a {kind} can't be converted: expected a tf_keras.Model (Keras 2)")
+        raise UnsupportedModel(f"a {kind} can't be converted: expected a tf_keras.Model, a Keras 3 model, or what tfopt.load gives")
     if not model.inputs:
         raise UnsupportedModel(
             f"{model.name}: the shape of its input is unknown; expected a functional or Sequential model that is built: "
             "start it with tf_keras.Input (a subclassed model has to be rewritten so)"
         )
+
+
+def _layers(model: Any) -> Sequence[Any]:
+    """Every layer of a Keras model, at any depth; a SavedModel shows none."""
+    return () if isinstance(model, SavedModel) else model.submodules
 
 
 def _calibration(model: Any, data: Data | None) -> np.ndarray:
@@ -206,7 +217,7 @@ def _calibration(model: Any, data: Data | None) -> np.ndarray:
     examples = pipelines.to_arrays(data.calibration)[0]
     if not len(examples):
         raise DataError(f"{model.name} to int8: {data.name} has no calibration examples; it needs one or more, a few hundred are good")
-    return examples.astype(model.inputs[0].dtype.as_numpy_dtype)
+    return examples.astype(backend.tensorflow().dtypes.as_dtype(model.inputs[0].dtype).as_numpy_dtype)
 
 
 def _check_shape(model: Any, what: str, data: Data) -> None:
@@ -217,7 +228,9 @@ def _check_shape(model: Any, what: str, data: Data) -> None:
 
 def _shapes(model: Any, what: str, data: Data | None) -> list[list[int | None]]:
     """The shapes of the file's inputs. Free sizes stand in the file as 1, and it runs as if they were, so data fixes them."""
-    recurrent = any(isinstance(layer, backend.keras().layers.RNN) for layer in model.submodules)
+    if isinstance(model, SavedModel):
+        return []
+    recurrent = any(isinstance(layer, backend.keras().layers.RNN) for layer in _layers(model))
     shapes = [[tensor.shape[0] or (1 if recurrent else None), *tensor.shape[1:]] for tensor in model.inputs]
     if data is not None and len(shapes) == 1 and None in shapes[0][1:]:
         _check_shape(model, what, data)
@@ -248,10 +261,12 @@ def _converted(
 def _written(
     model: Any, what: str, examples: np.ndarray | None, shapes: Sequence[Sequence[int | None]], folder: Path
 ) -> dict[str, str | None]:
-    request = {"model": str(folder / "model"), "calibration": None, "result": str(folder / "result.tflite")}
+    request = {"model": str(folder / "model"), "signature": None, "calibration": None, "result": str(folder / "result.tflite")}
     if examples is not None:
         request["calibration"] = str(folder / "calibration.npy")
         np.save(request["calibration"], examples)
+    if isinstance(model, SavedModel):
+        return {**request, "model": str(model.path), "signature": model.signature}
     try:
         _save_as_function(model, shapes, request["model"])
     except OSError:

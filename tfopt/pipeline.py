@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,11 +26,14 @@ from . import (
     verification,
 )
 from .datasets import DATASETS
+from .errors import UnsupportedModel
 from .files import write_atomically
 from .models import MODELS
+from .results import Row, Timing, Verdict
 from .runs import Run, Stage
+from .surgery import copying
 from .techniques import LAST, TECHNIQUES
-from .types import Artifact, Call, Data, Recipe, Row, Step, Timing, Verdict
+from .types import Artifact, Call, Data, ModelFile, Recipe, Step
 
 MODEL_FILE, ARTIFACT_FILE = "model.h5", "model.tflite"
 
@@ -109,17 +113,42 @@ def _data(recipe: Recipe) -> Data:
 
 def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
     def make(folder: Path) -> None:
+        given = _read(recipe.model, data) if isinstance(recipe.model, ModelFile) else None
         with strategy.scope(), backend.seeded(recipe.seed):
-            model = MODELS[recipe.model.use](data.input_shape, data.num_classes, **recipe.model.options)
-            loading.save(training.train(model, data, recipe.fit), folder / MODEL_FILE)
+            model = given or MODELS[recipe.model.use](data.input_shape, data.num_classes, **recipe.model.options)
+            loading.save(training.train(model, data, recipe.fit) if recipe.fit else model, folder / MODEL_FILE)
 
     spec = {
         "data": data.fingerprint,
-        "model": dataclasses.asdict(recipe.model),
-        "fit": dataclasses.asdict(recipe.fit),
+        "model": _identity(recipe.model) if isinstance(recipe.model, ModelFile) else dataclasses.asdict(recipe.model),
+        "fit": recipe.fit and dataclasses.asdict(recipe.fit),
         "strategy": dataclasses.asdict(recipe.strategy),
     }
-    return opened.stage("train", spec, [], make)
+    return opened.stage(_first(recipe), spec, [], make)
+
+
+def _first(recipe: Recipe) -> str:
+    """What the first stage does, and is called."""
+    return "train" if recipe.fit else "load"
+
+
+def _read(file: ModelFile, data: Data) -> Any:
+    """The model of a file, if it is one to work on and fits the data."""
+    model = loading.load(file.path, trust=file.trust)
+    copying.check_supported(model)
+    pipelines.check_fits(model, data)
+    return model
+
+
+def _identity(file: ModelFile) -> dict[str, Any]:
+    """What the stage's name is made from: the file's content, not its place."""
+    path = Path(file.path)
+    files = sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
+    try:
+        hashes = {str(inner.relative_to(path)): hashlib.sha256(inner.read_bytes()).hexdigest() for inner in files}
+    except OSError as error:
+        raise UnsupportedModel(f"{file.path}: can't be read ({error.strerror or error}); check the path and its permissions") from error
+    return {"sha256": hashes, "trust": file.trust}
 
 
 def _step(opened: Run, number: int, step: Step, before: Stage, data: Data, strategy: Any) -> Stage:
@@ -133,7 +162,7 @@ def _step(opened: Run, number: int, step: Step, before: Stage, data: Data, strat
 
 def _exports(recipe: Recipe, models: Sequence[Stage]) -> list[_Export]:
     """Each format of the plain and of the optimized model, the latter's float formats from the last model before `quantize_aware`."""
-    made = [("train", *(step.use for step in recipe.steps[:number])) for number in range(len(models))]
+    made = [(_first(recipe), *(step.use for step in recipe.steps[:number])) for number in range(len(models))]
     last = len(models) - 1
     last_plain = last - 1 if made[last][-1] == LAST else last
     exports = [_Export(f"plain-{conversion.label(f)}", f, models[0], made[0]) for f in recipe.formats]

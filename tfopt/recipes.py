@@ -25,7 +25,7 @@ from typing import Any
 from . import _recipe_text, _toml, conversion, datasets, models, strategies, techniques, verification
 from .errors import OptionError, RecipeError, nearest, shown
 from .options import options_of, problem_of_type, problems_with
-from .types import Call, Fit, Recipe, Step
+from .types import Call, Fit, ModelFile, Recipe, Step
 
 _SECTIONS = ("name", "note", "seed", "quick", "strategy", "data", "model", "fit", "steps", "export", "limits")
 _FIT_KEYS = tuple(field.name for field in dataclasses.fields(Fit) if field.name != "seed")
@@ -148,9 +148,10 @@ def _recipe(table: Any, problems: list[str]) -> Recipe | None:
     quick = _typed(table, "quick", bool, False, problems)
     strategy = _call(table.get("strategy", "auto"), strategies.STRATEGIES, "strategy", "strategy", problems)
     data = _call(table.get("data", _MISSING), datasets.DATASETS, "data", "dataset", problems)
-    model = _call(table.get("model", _MISSING), models.MODELS, "model", "model", problems)
-    fit = _fit(table.get("fit", {}), Fit(seed=seed), "fit", problems)
-    steps = _steps(table.get("steps", []), fit, problems)
+    model = _model(table.get("model", _MISSING), problems)
+    base = _fit(table.get("fit", {}), Fit(seed=seed), "fit", problems)
+    fit = None if isinstance(model, ModelFile) and "fit" not in table else base
+    steps = _steps(table.get("steps", []), base, problems)
     formats = _formats(table.get("export", {}), problems)
     limits = _limits(table.get("limits", {}), formats, problems)
     if problems:
@@ -168,8 +169,33 @@ def _quick(recipe: Recipe) -> Recipe:
         fit = step.options.get("fit")
         return Step(step.use, {**step.options, "fit": dataclasses.replace(fit, epochs=1)}) if fit else step
 
-    fit = dataclasses.replace(recipe.fit, epochs=1)
+    fit = recipe.fit and dataclasses.replace(recipe.fit, epochs=1)
     return dataclasses.replace(recipe, fit=fit, steps=tuple(map(one_epoch, recipe.steps)), quick=True)
+
+
+def _model(value: Any, problems: list[str]) -> Call | ModelFile | None:
+    """A call for one of tfopt's models, or a file."""
+    if isinstance(value, Mapping) and "path" not in value and "use" not in value:
+        listing = nearest("", models.MODELS)
+        problems.append(f"model: needs either 'use', a model of tfopt's ({listing}), or 'path', the file of one of your own")
+        return None
+    if not isinstance(value, Mapping) or "path" not in value:
+        return _call(value, models.MODELS, "model", "model", problems)
+    if "use" in value:
+        problems.append("model: has both 'use' and 'path'; the one builds a new model, the other reads one from a file")
+        return None
+    before = len(problems)
+    _refuse_unknown(value, ("path", "trust"), "model", problems)
+    path, trust = value["path"], value.get("trust", False)
+    if not isinstance(path, str) or not os.path.exists(path):  # of the current folder, as all paths
+        problems.append(f"model.path = {shown(path)}: there is no such file; expected a .keras or .h5 file, or a SavedModel's folder")
+    elif path.endswith(".tflite"):
+        problems.append(
+            f"model.path = {shown(path)}: a .tflite is converted already and can't be trained or changed; give what it was made from"
+        )
+    if problem := problem_of_type(bool, trust):
+        problems.append(f"model.trust = {shown(trust)}: {problem}")
+    return ModelFile(path, trust) if len(problems) == before else None
 
 
 def _name(table: Mapping[str, Any], problems: list[str]) -> str:
