@@ -49,18 +49,26 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(scope="session")
 def data_folder():
     """`data_folder(name) -> Path`: the folder or file `name` of the real data; skips where it is missing, fails where it must be there."""
-    root = Path(os.environ.get("TFOPT_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    return lambda name: _found(_data() / name, "names the folder of the real data sets")
 
-    def find(name: str) -> Path:
-        folder = root / name
-        if not folder.exists():
-            reason = f"{MISSING}{folder} is not there; TFOPT_DATA names the folder of the real data sets"
-            if os.environ.get("CI") == "true" or os.environ.get("TFOPT_REQUIRE_DATA") == "1":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        return folder
 
-    return find
+@pytest.fixture(scope="session")
+def models_folder():
+    """`models_folder(name) -> Path`: the same for published models, in the folder "models" beside that of the data."""
+    return lambda name: _found(_data().parent / "models" / name, "names the folder of the real data sets, beside which stands models")
+
+
+def _data() -> Path:
+    return Path(os.environ.get("TFOPT_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+def _found(path: Path, meaning: str) -> Path:
+    if not path.exists():
+        reason = f"{MISSING}{path} is not there; TFOPT_DATA {meaning}"
+        if os.environ.get("CI") == "true" or os.environ.get("TFOPT_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
 
 
 @pytest.fixture(scope="session")

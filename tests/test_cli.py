@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tfopt
-from tfopt import cli, errors
+from tfopt import backend, cli, errors
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "recipes" / "digits.toml")
@@ -43,12 +43,12 @@ def test_help_explains_the_flow_in_one_screen():
     commands = [
         line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if line.startswith("  ") and not line.startswith("  Exit")
     ]
-    assert commands == ["list", "check", "run", "report", "convert", "verify", "benchmark"]
+    assert commands == ["list", "check", "run", "report", "inspect", "convert", "verify", "benchmark"]
     assert len(lines) <= 26
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("command", ["list", "check", "run", "report", "convert", "verify", "benchmark"])
+@pytest.mark.parametrize("command", ["list", "check", "run", "report", "inspect", "convert", "verify", "benchmark"])
 def test_every_command_has_help(command):
     done = invoke(command, "--help")
     assert done.exit_code == 0
@@ -96,6 +96,19 @@ def test_check_says_what_would_run():
         "int8: score_drop 0.01",
     ):
         assert words in done.stdout
+
+
+def test_check_says_that_a_model_of_ones_own_is_not_trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.keras").write_bytes(b"")
+    Path("mine.toml").write_text('name = "mine"\ndata = { use = "digits" }\nmodel = { path = "mine.keras", trust = true }\n')
+    done = invoke("check", "mine.toml")
+    assert "mine.keras, whose own Python code may run" in done.stdout
+    assert "no: the model is taken as it is, since there is no [fit]" in done.stdout
+    assert "2 epochs of batches" in invoke("check", "mine.toml", "--set", "fit.epochs=2").stdout
+    Path("mine.keras").unlink()
+    done = invoke("check", "mine.toml")
+    assert done.exit_code == 2 and "model.path = 'mine.keras': there is no such file" in done.stderr
 
 
 def test_list_shows_everything_with_its_options():
@@ -168,10 +181,10 @@ def bad(tmp_path, monkeypatch):
         (["convert", "none.h5", "--format", "int8", "--set", "seed=1", "--out", "x.tflite"], 2, "name the data with --data"),
         (["verify", "none.tflite", "--against", "none.h5", "--data", "digits"], 1, "none.tflite: no such file; give the path of a .tflite"),
         (["verify", "empty", "--against", "none.h5", "--data", "digits"], 1, "empty: can't be read (Is a directory); give the path"),
-        (["benchmark", "none.tflite"], 1, "none.tflite: no such file; give the path of a .tflite file"),
+        (["benchmark", "none.tflite"], 1, "none.tflite: no such file; expected a .keras or .h5 file"),
         (["verify", "cut.tflite", "--against", "none.h5", "--data", "digits"], 1, "cut.tflite: "),
         (["convert", "none.h5", "--format", "float32", "--out", "x.tflite"], 1, "none.h5: no such file"),
-        (["convert", "cut.h5", "--format", "float32", "--out", "x.tflite"], 1, "cut.h5: can't be read as a model saved by tf_keras"),
+        (["convert", "cut.h5", "--format", "float32", "--out", "x.tflite"], 1, "cut.h5: is damaged or no model"),
         (["benchmark", "cut.tflite"], 1, "cut.tflite: "),
         (["benchmark", "cut.tflite", "--data", "digits", "--set", "sed=1"], 2, "data.sed: unknown option; did you mean 'seed'?"),
         (["benchmark", "cut.tflite", "--threads", "0"], 2, "Invalid value for '--threads'"),
@@ -268,11 +281,30 @@ def test_a_model_file_is_converted_verified_and_benchmarked(tmp_path, monkeypatc
     assert done.exit_code == 0, done.stderr
     assert "60 after 10 to warm up, on test examples" in done.stdout
 
+    tfopt.save(tfopt.load("mlp.h5"), "mlp.keras")  # of Keras 3
+    for other in ("mlp.keras", "small.tflite"):
+        done = invoke("verify", "small.tflite", "--against", other, "--data", "digits")
+        assert done.exit_code == 0, done.stderr
+        expected = rows["baseline" if other == "mlp.keras" else "accuracy"].split()[0]
+        assert next(line for line in done.stdout.splitlines() if line.startswith("baseline")).split()[1] == expected
+    done = invoke("benchmark", "mlp.keras")
+    assert done.exit_code == 0, done.stderr
+    assert "mlp.keras, converted to float32 for this" in done.stdout
+
     Path("other.tflite").write_bytes(b"someone's")
     done = invoke("convert", "mlp.h5", "--format", "float32", "--out", "other.tflite")
     assert done.exit_code == 1
     assert "other.tflite: another file stands here already" in done.stderr
     assert Path("other.tflite").read_bytes() == b"someone's"
+
+
+def test_python_code_in_a_file_runs_only_where_it_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keras = backend.keras()
+    tfopt.save(keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1, name="plus")]), "code.h5")
+    done = invoke("convert", "code.h5", "--format", "float32", "--out", "code.tflite")
+    assert done.exit_code == 1 and "code.h5: holds Python code of its own (layer 'plus')" in done.stderr
+    assert invoke("convert", "code.h5", "--format", "float32", "--out", "code.tflite", "--trust").exit_code == 0
 
 
 # A whole run

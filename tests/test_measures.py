@@ -10,7 +10,7 @@ import tfopt
 from tfopt import backend, conversion, measures
 from tfopt.errors import ArtifactError
 
-MODELS = "../models/mlperf_tiny"
+MODELS = "mlperf_tiny"
 
 
 @pytest.mark.parametrize(
@@ -23,16 +23,16 @@ MODELS = "../models/mlperf_tiny"
         ("keyword_spotting/kws_ref_model_float32.tflite", 43_392, 22_604, 2_656_768, {"float32", "int8"}, {"float32"}),
     ],
 )
-def test_published_models_have_the_measures_that_are_known(file, bytes_, parameters, macs, weights, computed, data_folder):
-    measured = measures.measure(data_folder(f"{MODELS}/{file}"))
+def test_published_models_have_the_measures_that_are_known(file, bytes_, parameters, macs, weights, computed, models_folder):
+    measured = measures.measure(models_folder(f"{MODELS}/{file}"))
     assert (measured.bytes, measured.parameters, measured.macs, measured.uncounted) == (bytes_, parameters, macs, ())
     assert {kernel.dtype for kernel in measured.kernels} == weights
     assert {operation.dtype for operation in measured.operations} == computed
     assert measured.int8_operations == (len(measured.operations) if computed == {"int8"} else 0)
 
 
-def test_gzip_bytes_are_those_of_the_command(data_folder):
-    path = data_folder(f"{MODELS}/image_classification/pretrainedResnet_quant.tflite")
+def test_gzip_bytes_are_those_of_the_command(models_folder):
+    path = models_folder(f"{MODELS}/image_classification/pretrainedResnet_quant.tflite")
     packed = subprocess.run(["gzip", "-9", "--no-name", "--stdout", path], stdout=subprocess.PIPE, check=True).stdout
     assert measures.measure(path).gzip_bytes == pytest.approx(len(packed), rel=0.002)  # two implementations of deflate
 
@@ -104,6 +104,17 @@ def test_attention_is_counted_though_nothing_of_it_is_a_weight():
     x = keras.Input((6, 4))
     measured = measures.measure(tfopt.convert(keras.Model(x, keras.layers.Dot(axes=(2, 2))([x, x]))))
     assert (measured.macs, measured.parameters, measured.kernels) == (6 * 6 * 4, 0, ())
+
+
+def test_what_is_added_element_by_element_sums_nothing_though_it_is_a_matrix():
+    keras = backend.keras()
+    x = keras.Input((6, 4))
+    attention = keras.layers.MultiHeadAttention(2, 3)  # its biases are matrices of heads and features
+    model = keras.Model(x, attention(x, x))
+    generator = np.random.default_rng(0)
+    model.set_weights([generator.normal(size=weight.shape) for weight in model.get_weights()])
+    measured = measures.measure(tfopt.convert(model))
+    assert (measured.macs, measured.uncounted) == (4 * 6 * 4 * 6 + 2 * 2 * 6 * 6 * 3, ())
 
 
 def test_a_loop_with_weights_is_named_as_uncounted():

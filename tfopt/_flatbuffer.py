@@ -19,6 +19,7 @@ from .types import Artifact
 
 MARK = b"TFL3"  # at bytes 4 to 7 of every .tflite
 PACKED_BITS = {"int4": 4, "int2": 2}
+_UNSIZED = ("string", "resource", "variant")
 
 
 def contents(source: Artifact | str | os.PathLike | bytes) -> tuple[str, bytes]:
@@ -52,7 +53,9 @@ def contents(source: Artifact | str | os.PathLike | bytes) -> tuple[str, bytes]:
 class Tensor:
     """A tensor of a graph: `content` holds its bytes where it is a constant, else None; `sparse` ones are packed in a way not read here.
 
-    `shape` has a 1 for each free dimension, the batch's among them; `signature` has a -1 there.
+    `shape` has a 1 for each free dimension, the batch's among them; `signature` has a -1 there. `scales` is how many scales it is
+    quantized with (0: not at all), `axis` the dimension along which they change where there are several. A `variable` keeps its
+    values from one run to the next.
     """
 
     name: str
@@ -62,11 +65,21 @@ class Tensor:
     zero_points: np.ndarray = field(repr=False)
     content: np.ndarray | None = field(repr=False)
     sparse: bool
+    scales: int
+    axis: int
+    variable: bool
 
     @property
     def size(self) -> int:
         """How many elements it has."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes it takes; 0 for what has no fixed size (strings, handles) and is no constant."""
+        if self.content is not None:
+            return len(self.content)
+        return 0 if self.dtype in _UNSIZED else _bytes(self.shape, self.dtype)
 
     def values(self) -> np.ndarray:
         """A constant's elements, in its shape. int4 and int2 come as int8; bfloat16 as float32."""
@@ -93,10 +106,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Tensors and the nodes that read and write them, in the order in which they run."""
+    """Tensors and the nodes that read and write them, in the order in which they run; the indices of its inputs and outputs."""
 
     tensors: tuple[Tensor, ...]
     nodes: tuple[Node, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 def graphs(name: str, content: bytes) -> tuple[Graph, ...]:
@@ -141,11 +156,12 @@ def _kind(code: Any) -> str:
 def _graph(graph: Any, model: Any, kinds: list[str], content: bytes) -> Graph:
     tensors = tuple(_tensor(tensor, model.buffers[tensor.buffer], content) for tensor in graph.tensors)
     nodes = tuple(Node(kinds[o.opcodeIndex], _indices(o.inputs), _indices(o.outputs), o.builtinOptions) for o in _list(graph.operators))
-    for node in nodes:
-        for index in (*node.inputs, *node.outputs):
+    inputs, outputs = _indices(graph.inputs), _indices(graph.outputs)
+    for kind, indices in [(node.kind, (*node.inputs, *node.outputs)) for node in nodes] + [("the graph", (*inputs, *outputs))]:
+        for index in indices:
             if not -1 <= index < len(tensors):
-                raise ValueError(f"{node.kind} names tensor {index} of {len(tensors)}")
-    return Graph(tensors, nodes)
+                raise ValueError(f"{kind} names tensor {index} of {len(tensors)}")
+    return Graph(tensors, nodes, inputs, outputs)
 
 
 def _tensor(tensor: Any, buffer: Any, content: bytes) -> Tensor:
@@ -160,7 +176,8 @@ def _tensor(tensor: Any, buffer: Any, content: bytes) -> Tensor:
         _check_size(name, shape, dtype, constant)
     signature = _indices(tensor.shapeSignature) or shape
     points = np.zeros(1, np.int64) if zero_points is None else np.asarray(zero_points)
-    return Tensor(name, shape, signature, dtype, points, constant, sparse)
+    scales, axis = (0, 0) if quantization is None else (len(_list(quantization.scale)), quantization.quantizedDimension)
+    return Tensor(name, shape, signature, dtype, points, constant, sparse, scales, axis, bool(tensor.isVariable))
 
 
 def _constant(buffer: Any, content: bytes) -> np.ndarray | None:
@@ -172,10 +189,14 @@ def _constant(buffer: Any, content: bytes) -> np.ndarray | None:
 
 
 def _check_size(name: str, shape: tuple[int, ...], dtype: str, constant: np.ndarray) -> None:
-    bits = PACKED_BITS.get(dtype) or (16 if dtype == "bfloat16" else np.dtype(dtype).itemsize * 8)
-    expected = -(-int(np.prod(shape, dtype=np.int64)) * bits // 8)
+    expected = _bytes(shape, dtype)
     if len(constant) != expected:
         raise ValueError(f"tensor {name} of {dtype}{list(shape)} should have {expected} bytes, has {len(constant)}")
+
+
+def _bytes(shape: tuple[int, ...], dtype: str) -> int:
+    bits = PACKED_BITS.get(dtype) or (16 if dtype == "bfloat16" else np.dtype(dtype).itemsize * 8)
+    return -(-int(np.prod(shape, dtype=np.int64)) * bits // 8)
 
 
 def _unpacked(content: np.ndarray, bits: int) -> np.ndarray:

@@ -6,11 +6,7 @@ limit; 130 interrupted; 1 anything else. The environment variable TFOPT_TRACEBAC
 
 from __future__ import annotations
 
-import errno
-import functools
-import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__
-from .errors import LimitError, OptionError, RecipeError, TfoptError, nearest
+from ._answering import answering
+from .errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from .reporting import Report
-    from .types import Call, Fit
+    from .types import Call, Fit, ModelFile
 
 _HELP = """Trains a Keras model, makes it small and fast, converts it to TFLite, and proves and measures the result.
 
@@ -44,6 +41,9 @@ Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's TOML f
 Tflite = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as --set fit.epochs=5; again for more.")]
 DataSettings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set an option of the data; again for more.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Run Python code that came in the model file (Lambda layers).")]
+MODEL_HELP = "A .keras or .h5 file, or a SavedModel's folder."
+_UNTRAINED = "no: the model is taken as it is, since there is no [fit]"
 DATA_HELP = "A dataset's name (see: tfopt list datasets) or a recipe whose data to take."
 
 
@@ -55,65 +55,6 @@ def main() -> None:
         app()
     except KeyboardInterrupt:  # before or after a command's own work
         sys.exit(130)
-
-
-# What happens to errors
-
-
-def _answering(command: Callable) -> Callable:
-    """Runs a command; turns what it raises into a message and an exit code."""
-
-    @functools.wraps(command)
-    def run(*args, **kwargs):
-        try:
-            command(*args, **kwargs)
-            sys.stdout.flush()  # a full disk or a closed pipe shows here, where it can be answered
-        except (Exception, KeyboardInterrupt) as error:
-            if type(error).__module__.split(".")[0] in ("typer", "click"):  # typer's own, which it answers itself
-                raise
-            if os.environ.get("TFOPT_TRACEBACK") == "1":
-                traceback.print_exc()
-            reader_has_gone = _stdout_is_broken(error) and isinstance(error, BrokenPipeError)
-            if not reader_has_gone:  # as in `tfopt list | head -1`, which wants no message
-                print(f"tfopt: {_sentence(error)}", file=sys.stderr)
-            raise typer.Exit(_exit_code(error)) from None
-
-    return run
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    if isinstance(error, LimitError):
-        return 3
-    return 2 if isinstance(error, RecipeError | OptionError) else 1
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command continues where it stopped"
-    if isinstance(error, LimitError):
-        return f"the run is finished, but a limit is broken: {error}"
-    if isinstance(error, TfoptError):
-        return str(error)
-    if isinstance(error, OSError):
-        hints = {errno.ENOSPC: "; free some space", errno.EACCES: "; choose another place or change its permissions"}
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}{hints.get(error.errno, '')}"
-    if isinstance(error, MemoryError):
-        return "out of memory; a smaller batch_size or model needs less"
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    return f"unexpected {type(error).__name__}: {first[:300]} (TFOPT_TRACEBACK=1 shows where it comes from)"
-
-
-def _stdout_is_broken(error: BaseException) -> bool:
-    """Whether stdout can't be written; then what is still buffered is thrown away, as it would fail again when Python ends."""
-    try:
-        print(end="\n" if isinstance(error, BrokenPipeError) else "", flush=True)  # an unbuffered pipe tells only when it is written to
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 # The commands, in the order of the flow
@@ -134,7 +75,7 @@ def _options(version: Version = False) -> None:
 
 
 @app.command("list", short_help="What a recipe can be made of, with all options.")
-@_answering
+@answering
 def list_(kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="datasets, models, techniques or formats.")] = None) -> None:
     """Lists the datasets, models, techniques and formats, each with its options, their types and defaults."""
     from . import conversion, datasets, models, techniques
@@ -168,7 +109,7 @@ def _print_functions(kind: str, functions: dict[str, Callable]) -> None:
 
 
 @app.command(short_help="Read a recipe and say what would run.")
-@_answering
+@answering
 def check(recipe: Recipe, settings: Settings = []) -> None:  # noqa: B006 - typer copies it
     """Reads a recipe and prints what would run. Everything that is wrong with it is said at once. Loads no TensorFlow."""
     from . import conversion, recipes
@@ -181,8 +122,11 @@ def check(recipe: Recipe, settings: Settings = []) -> None:  # noqa: B006 - type
         [
             ("recipe", f"{it.name}: good, nothing is wrong with it" + (f" ({it.note})" if it.note else "")),
             ("data", _words(it.data)),
-            ("model", _words(it.model)),
-            ("train", _fit_words(it.fit) + ("" if it.strategy.use == "auto" else f", strategy {_words(it.strategy)}")),
+            ("model", _model_words(it.model)),
+            (
+                "train",
+                (_fit_words(it.fit) if it.fit else _UNTRAINED) + ("" if it.strategy.use == "auto" else f", strategy {_words(it.strategy)}"),
+            ),
             *_titled("steps", steps),
             ("export", f"{labels}, of the plain and of the optimized model" if it.steps else labels),
             *_titled("limits", limits),
@@ -202,13 +146,19 @@ def _words(call: Call) -> str:
     return f"{words}, then {_fit_words(fit)}" if fit else words
 
 
+def _model_words(model: Call | ModelFile) -> str:
+    if hasattr(model, "use"):
+        return _words(model)
+    return f"{model.path}{', whose own Python code may run' if model.trust else ''}"
+
+
 def _fit_words(fit: Fit) -> str:
     patience = f", patience {fit.patience}" if fit.patience else ""
     return f"{fit.epochs} epochs of batches of {fit.batch_size}, {fit.optimizer} from {fit.learning_rate:g}, {fit.schedule}{patience}"
 
 
 @app.command(short_help="Do all that a recipe says, and report.")
-@_answering
+@answering
 def run(
     recipe: Recipe,
     quick: Annotated[bool, typer.Option("--quick", help="Few examples, one epoch: seconds, to see whether it works.")] = False,
@@ -225,7 +175,7 @@ def run(
 
 
 @app.command(short_help="Make a run folder's report again.")
-@_answering
+@answering
 def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")]) -> None:
     """Makes the report of a run folder again, from what was measured, and prints it."""
     from . import reporting
@@ -234,38 +184,56 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's f
     _print_report(it, it.save(folder))
 
 
-@app.command(short_help="A Keras model file -> a .tflite file.")
-@_answering
+@app.command(short_help="What a model or a .tflite file is made of.")
+@answering
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras or .h5 file, a SavedModel's folder, or a .tflite file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as one JSON document.")] = False,
+    trust: Trust = False,
+) -> None:
+    """Shows layers or operations, parameters, multiply-accumulates, real dtypes, and what each technique would do."""
+    import json
+
+    from . import inspection
+
+    found = inspection.inspect(model, trust=trust)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else found)
+
+
+@app.command(short_help="A model file -> a .tflite file.")
+@answering
 def convert(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras or .h5 file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     format: Annotated[str, typer.Option(metavar="NAME", help="See: tfopt list formats.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .tflite file to write.")],
     io: Annotated[str | None, typer.Option(metavar="DTYPE", help="int8 only: the type at its borders: int8, uint8 or float32.")] = None,
     data: Annotated[str | None, typer.Option(metavar="DATA", help=DATA_HELP + " int8 takes its ranges from it.")] = None,
     settings: DataSettings = [],  # noqa: B006 - typer copies it
+    trust: Trust = False,
 ) -> None:
-    """Converts a Keras model file to a .tflite file."""
+    """Converts a model to a .tflite file."""
     from . import conversion, loading, recipes
 
     to, examples = recipes.format_call(format, **({} if io is None else {"io": io})), _data_call(data, settings)
-    artifact = conversion.convert(loading.load(model), to.use, data=_loaded(examples), name=out.stem, **to.options)
+    artifact = conversion.convert(loading.load(model, trust=trust), to.use, data=_loaded(examples), name=out.stem, **to.options)
     print(f"{artifact.save(out)}: {len(artifact.content):,} bytes")
 
 
-@app.command(short_help="A .tflite file's score, beside its Keras model's.")
-@_answering
+@app.command(short_help="A .tflite file's score, beside its model's.")
+@answering
 def verify(
     file: Tflite,
-    against: Annotated[Path, typer.Option(metavar="MODEL", help="The Keras model file that it should behave like.")],
+    against: Annotated[Path, typer.Option(metavar="MODEL", help="What it should behave like. " + MODEL_HELP)],
     data: Annotated[str, typer.Option(metavar="DATA", help=DATA_HELP)],
     settings: DataSettings = [],  # noqa: B006 - typer copies it
+    trust: Trust = False,
 ) -> None:
-    """Runs a .tflite file over the whole test set and compares it with a Keras model."""
+    """Runs a .tflite file over the whole test set and compares it with the model that it was made from."""
     from . import loading, runtime, verification
 
     call = _data_call(data, settings)
     runtime.Session(file)  # so that a damaged file is refused at once, before the model and the data are loaded
-    verdict = verification.verify(file, against=loading.load(against), data=_loaded(call))
+    verdict = verification.verify(file, against=loading.load(against, trust=trust), data=_loaded(call))
     low, high = verdict.interval
     _print_rows(
         [
@@ -278,21 +246,25 @@ def verify(
     )
 
 
-@app.command(short_help="How long a .tflite file takes.")
-@_answering
+@app.command(short_help="How long a model takes.")
+@answering
 def benchmark(
-    file: Tflite,
+    file: Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file; or a model, which is converted to float32 first.")],
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=50, help="How many runs to count.")] = 50,
     data: Annotated[str | None, typer.Option(metavar="DATA", help=DATA_HELP + " Without: random values.")] = None,
     settings: DataSettings = [],  # noqa: B006 - typer copies it
+    trust: Trust = False,
 ) -> None:
-    """Measures how long one inference of a .tflite file takes on this machine."""
-    from . import runtime, timing
+    """Measures how long one inference takes on this machine."""
+    from . import loading, runtime, timing, types
 
     call = _data_call(data, settings)
-    runtime.Session(file)
-    took = timing.benchmark(file, threads=threads, runs=runs, data=_loaded(call))
+    model = loading.load(file, trust=trust)
+    converted = not isinstance(model, types.Artifact)
+    if not converted:
+        runtime.Session(file)
+    took = timing.benchmark(model if converted else file, threads=threads, runs=runs, data=_loaded(call))
     _print_rows(
         [
             ("median", f"{took.median_ms:.4g} ms"),
@@ -302,6 +274,7 @@ def benchmark(
             ("threads", str(took.threads)),
             ("runtime", took.runtime),
             ("machine", took.machine),
+            *([("file", f"{file}, converted to float32 for this")] if converted else []),
         ]
     )
 

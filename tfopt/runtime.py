@@ -123,12 +123,36 @@ class Session:
                 raise DataError(f"{self.name}: takes examples of shape {port.shape[1:]} in batches of {port.shape[0]}, got {array.shape}")
             self._interpreter.set_tensor(detail["index"], _quantized(array, port)[None])
 
+    def delegated(self) -> tuple[tuple[int, ...], ...]:
+        """What XNNPACK took: for each of its parts of the main graph the indices of the operations in it, in the file's order.
+
+        Once tensors are allocated, each part stands behind the file's own operations as one DELEGATE, with the tensors that go into it
+        and come out of it; what lies between is the part.
+        """
+        nodes = self._interpreter._get_ops_details()
+        parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
+        makers = {int(tensor): node for node in nodes if node["op_name"] != "DELEGATE" for tensor in node["outputs"]}
+        makers.pop(-1, None)  # stands for an input or output that is left out
+        return tuple(_between(part, makers) for part in parts)
+
     def invoke(self) -> None:
         """Runs once on what was fed."""
         try:
             self._interpreter.invoke()
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ArtifactError(f"{self.name}: {version()} failed while running it ({error}); convert it to another format") from error
+
+
+def _between(part: dict[str, Any], makers: dict[int, dict[str, Any]]) -> tuple[int, ...]:
+    """The indices of the operations from a part's outputs back to its inputs."""
+    known, found, wanted = set(map(int, part["inputs"])), set(), list(map(int, part["outputs"]))
+    while wanted:
+        tensor = wanted.pop()
+        if tensor in makers and tensor not in known:
+            known.add(tensor)
+            found.add(makers[tensor]["index"])
+            wanted += map(int, makers[tensor]["inputs"])
+    return tuple(sorted(found))
 
 
 @contextlib.contextmanager
