@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfopt import backend
+from tfopt import backend, bridge
 
 
 def randomized(model, seed=0):
@@ -22,6 +22,29 @@ def randomized(model, seed=0):
         else:
             value = generator.normal(0, 0.3, shape)
         weight.assign(value.astype(weight.dtype.as_numpy_dtype))
+    return model
+
+
+def scaled(model, inputs, seed=0):
+    """Random weights for deep models: kernels and BatchNorm statistics such that values keep their scale from layer to layer.
+
+    Otherwise rounding is amplified from layer to layer, and two right models differ.
+    """
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        part, shape = weight.name.split("/")[-1], tuple(weight.shape)
+        if "gamma" in part:
+            weight.assign(generator.uniform(0.5, 1.5, shape))
+        elif "kernel" in part:
+            weight.assign(generator.normal(0, np.sqrt(2 / np.prod(shape[:2] if "depthwise" in part else shape[:-1])), shape))
+        elif "beta" in part or "bias" in part:
+            weight.assign(generator.normal(0, 0.1, shape))
+    norms = [layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(inputs, training=True)
+    for layer in norms:
+        layer.moving_variance.assign(layer.moving_variance * generator.uniform(0.7, 1.4, layer.moving_variance.shape) + 1e-3)
     return model
 
 
@@ -79,9 +102,86 @@ def sequential():
     )
 
 
+def in_keras_3():
+    """A Keras 3 model with what techniques treat, and an operator on tensors; randomized already: (8, 8, 1) -> 10."""
+    keras3 = bridge.keras3()
+    layers = keras3.layers
+    inputs = keras3.Input((8, 8, 1), name="image")
+    x = layers.Conv2D(8, 3, padding="same", name="conv")(inputs)
+    x = layers.BatchNormalization(name="bn")(x)
+    x = layers.ReLU(name="relu")(x)
+    x = x + keras3.ops.silu(layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x))
+    x = layers.Flatten(name="flatten")(layers.MaxPooling2D(name="pool")(x))
+    x = layers.Dense(10, name="logits")(x)
+    model = keras3.Model(inputs, layers.Softmax(name="probabilities")(x), name="in_keras_3")
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        low, high = (0.5, 2.0) if "variance" in weight.path else (-0.5, 0.5)
+        weight.assign(generator.uniform(low, high, weight.shape))
+    return model
+
+
+def everything():
+    """A net in which each pass of `surgery.normalized` finds something to do: (12, 12, 3) -> 4."""
+    keras = backend.keras()
+    k = keras.layers
+    inputs = keras.Input((12, 12, 3), name="image")
+    x = k.Rescaling(1 / 2, offset=-0.5, name="rescaling")(k.RandomFlip(name="flip")(inputs))
+    x = k.Normalization(mean=[0.4, 0.5, -0.6], variance=[0.1, 0.2, 3.0], name="normalization")(x)
+    x = k.ReLU(name="relu")(k.BatchNormalization(name="bn")(k.Conv2D(8, 3, use_bias=False, name="conv")(x)))
+    inner = keras.Sequential([k.Conv2D(8, 3, padding="same", activation="elu", name="elu_conv", input_shape=(10, 10, 8))], name="inner")
+    y = k.BatchNormalization(name="late_bn")(inner(x))
+    x = x + y * 0.5
+    x = k.Activation("relu6", name="pre_relu")(k.BatchNormalization(name="pre_bn")(x))
+    x = k.Conv2DTranspose(6, 3, strides=2, name="up")(x)
+    x = k.Activation("hard_sigmoid", name="hard")(k.BatchNormalization(name="up_bn")(x))
+    x = k.MaxPooling2D(3, name="pool")(x)
+    x = k.Reshape((49, 6), name="rows")(x)
+    x = k.ReLU(name="row_relu")(k.BatchNormalization(name="row_bn")(k.Conv1D(8, 3, padding="causal", name="conv1d")(x)))
+    x = k.GlobalAveragePooling1D(name="average")(k.MaxPooling1D(2, name="row_pool")(x))
+    x = k.Dropout(0.5, name="drop")(k.Dense(16, activation="relu", name="dense")(x))
+    x = k.BatchNormalization(name="dense_bn")(x)
+    return keras.Model(inputs, k.Dense(4, name="logits")(x), name="everything")
+
+
 def logits(model, x):
     """The values before the last softmax, or the output where there is none."""
     keras = backend.keras()
     if type(model.layers[-1]).__name__ == "Softmax":
         model = keras.Model(model.inputs, model.layers[-1].input)
     return model(x, training=False).numpy()
+
+
+def same(old, new, inputs):
+    """Whether two models say the same to 1e-5 of the largest output, which must depend on the input."""
+    nest = backend.tensorflow().nest
+    before, after = ([np.asarray(each) for each in nest.flatten(model(inputs, training=False))] for model in (old, new))
+    assert len(before) == len(after)
+    for a, b in zip(before, after, strict=True):
+        assert a.shape == b.shape and a.std() > 1e-3
+        assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max(), f"{np.abs(a - b).max() / np.abs(a).max():.1e}"
+    return True
+
+
+def chain(*layers, shape=(8, 8, 3), seed=0):
+    """A functional model of layers one after another, randomized; what is callable is called."""
+    keras = backend.keras()
+    x = inputs = keras.Input(shape, name="image")
+    for layer in layers:
+        x = layer(x)
+    return randomized(keras.Model(inputs, x), seed)
+
+
+def examples(*shape, count=8):
+    """Random examples that are neither centered nor positive."""
+    return np.random.default_rng(1).normal(0.3, 1.0, (count, *shape)).astype("float32")
+
+
+def kinds(model):
+    """The class names of a model's layers, inputs left out."""
+    return [type(layer).__name__ for layer in model.layers if type(layer).__name__ != "InputLayer"]
+
+
+def layers():
+    """The module of Keras 2's layers."""
+    return backend.keras().layers

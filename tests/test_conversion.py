@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import nets
 import numpy as np
 import pytest
 
@@ -366,3 +367,21 @@ def _runs(process: int) -> bool:
         return False
     status = Path(f"/proc/{process}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_mixed_precision_model_is_converted_as_one_of_float32(digits):
+    keras = backend.keras()
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, activation="relu", dtype="mixed_float16")(inputs)
+    x = keras.layers.TimeDistributed(keras.layers.Dense(4, dtype="mixed_float16"), dtype="mixed_float16")(x)
+    x = keras.layers.Dense(10, dtype="mixed_float16")(keras.layers.Flatten(dtype="mixed_float16")(x))
+    model = nets.randomized(keras.Model(inputs, x))
+    weights = model.get_weights()
+    images = np.stack([image for image, _ in digits.test.take(8).as_numpy_iterator()])
+    expected, got = model(images).numpy().astype("float32"), runtime.Session(tfopt.convert(model)).run(images)
+    assert np.abs(expected - got).max() <= 0.01 * np.abs(expected).max()  # float16 has 11 bits
+    assert model.layers[1].compute_dtype == "float16" and all(
+        np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True)
+    )
+    int8 = tfopt.convert(tfopt.quantize_aware(model, digits), "int8")
+    assert tfopt.measure(int8).int8_operations > 3

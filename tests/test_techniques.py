@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt import backend, strategies, techniques
+from tfopt import backend, bridge, strategies, techniques
 from tfopt.errors import DataError, OptionError, UnsupportedModel
 from tfopt.tracing import Trace
 from tfopt.types import Fit, Step
@@ -62,6 +62,20 @@ def test_law_2_a_plain_model_of_the_same_shapes_comes_back(technique, net, digit
         assert [type(layer) for layer in result.layers] == [type(layer) for layer in net.layers]
         assert [layer.name for layer in result.layers] == [layer.name for layer in net.layers]
         assert all(len(layer._inbound_nodes) == len(old._inbound_nodes) for layer, old in zip(result.layers, net.layers, strict=True))
+
+
+def test_law_3_a_keras_3_model_is_accepted(technique, digits, images):
+    model = nets.in_keras_3()
+    weights, outputs = model.get_weights(), np.asarray(model(images))
+    result = apply(technique, model, digits, FIT)
+    twin = apply(technique, bridge.to_keras2(model), digits, FIT)
+    assert all(np.array_equal(a, b) for a, b in zip(result.get_weights(), twin.get_weights(), strict=True))
+    assert {choice.layer for choice in techniques.PLANS[technique](model) if choice.treated} >= {"conv", "logits"}
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
+    assert np.array_equal(outputs, np.asarray(model(images)))
+    if CASES[technique]["plain"]:
+        back = bridge.to_keras3(result)
+        assert [layer.name for layer in back.layers] == [layer.name for layer in result.layers]
 
 
 def test_law_4_it_works_under_two_replicas(technique, digits):
@@ -141,8 +155,8 @@ def test_models_that_can_not_be_seen_are_refused_with_advice(technique, digits):
         apply(technique, keras.Sequential([keras.layers.Dense(3)]), digits)
     with pytest.raises(UnsupportedModel, match="expected a tf_keras model"):
         apply(technique, "model.h5", digits)
-    with pytest.raises(UnsupportedModel, match="Keras 3"):
-        apply(technique, backend.tensorflow().keras.Sequential([backend.tensorflow().keras.layers.Dense(3)]), digits)
+    with pytest.raises(UnsupportedModel, match=r"not built.*keras\.Input"):
+        apply(technique, bridge.keras3().Sequential([bridge.keras3().layers.Dense(3)]), digits)
 
 
 def test_quantized_models_are_refused_by_every_technique(technique, digits):

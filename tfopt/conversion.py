@@ -29,6 +29,7 @@ import numpy as np
 from . import backend, bridge, options, pipelines
 from ._worker import Worker, WorkerDied
 from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
+from .surgery import precision
 from .types import Artifact, Call, Data, SavedModel
 
 LONGEST_TIMEOUT = 1_000_000  # seconds; the operating system counts milliseconds in 31 bits
@@ -99,6 +100,7 @@ def convert(
     The same weights under the same layer names give the same bytes every time. The batch dimension stays free, but is fixed to 1
     for models with recurrent layers, which the converter takes in no other way. Other free dimensions, such as an image's size, are
     fixed to those of the data's examples; without data they stay free. A SavedModel is converted with the shapes of its signature.
+    A mixed-precision model is converted as one that computes in float32, since the converter refuses half precision.
 
     Args:
       model: a built tf_keras or Keras 3 model, or a `SavedModel` (what `tfopt.load` gives for a SavedModel's folder).
@@ -125,6 +127,8 @@ def convert(
     _check_timeout(timeout)
     model = bridge.plain(model)
     _check_model(model)
+    if not isinstance(model, SavedModel):
+        model = precision.in_float32(model)
     if data is not None:
         pipelines.check_data(data)
     quantization_aware = any(backend.is_quantized(layer) for layer in _layers(model))
@@ -204,8 +208,11 @@ def _check_model(model: Any) -> None:
 
 
 def _layers(model: Any) -> Sequence[Any]:
-    """Every layer of a Keras model, at any depth; a SavedModel shows none."""
-    return () if isinstance(model, SavedModel) else model.submodules
+    """Every layer of a Keras model, at any depth; a SavedModel shows none.
+
+    Not its `submodules`: of an LSTM with dropout that has run once, TensorFlow can't list them ("Error processing property").
+    """
+    return () if isinstance(model, SavedModel) else list(model._flatten_layers())
 
 
 def _calibration(model: Any, data: Data | None) -> np.ndarray:

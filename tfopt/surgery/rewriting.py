@@ -1,148 +1,219 @@
-"""The layer graph rebuilt: nested models laid open, ReLU layers pulled into the layers before them."""
+"""The layer graph rebuilt, layer by layer: what the passes of this package stand on. Nested models laid open.
+
+A pass is a function `model -> (new model, changes)`. The changes say, for the layers that did not stay as they were, what became of them;
+every other layer is in the new model under its own name. Where a pass finds nothing to do, it hands back the model that it was given.
+"""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .. import backend
 
-# Into what is fused what. TF-MOT splits a SeparableConv2D in two and then refuses the ReLU6 of the second half.
-FUSABLE = {
-    "Dense": ("relu", "relu6"),
-    "Conv2D": ("relu", "relu6"),
-    "DepthwiseConv2D": ("relu", "relu6"),
-    "Conv2DTranspose": ("relu", "relu6"),
-    "SeparableConv2D": ("relu",),
-}
+Remade = Any | Sequence[Any] | None
 
 
-def flattened(model: Any) -> Any:
-    """The same model without models inside it: a nested model's layers in its place, with an underscore behind a name that is taken."""
-    return rebuilt(model, twin)
+@dataclass(frozen=True)
+class Change:
+    """What became of a layer.
 
-
-def relu_fused(model: Any) -> tuple[Any, dict[str, str]]:
-    """The same model with each ReLU pulled into the linear Dense or convolution before it, and what was fused: relu -> layer.
-
-    A plain ReLU or ReLU6, as a layer or as an Activation, whose input nobody else reads. TFLite computes the two in one operation, so a
-    quantization-aware model has to round once, after the ReLU. Nested models are laid open on the way.
+    Attributes:
+      reason: in words, e.g. "folded into conv".
+      into: names in the new model: the layers that do its work now, the one that stands for it first; or, merged, whom it went into.
+      merged: whether it is gone as a layer of its own.
     """
-    model = flattened(model)
-    fusable = [
-        (before, relu)
-        for before, relu in pairs(model)
-        if _relu_name(relu) in FUSABLE.get(type(before).__name__, ()) and activation_name(before) == "linear"
-    ]
-    fused = {relu.name: before.name for before, relu in fusable}
-    activations = {before.name: _relu_name(relu) for before, relu in fusable}
 
-    def remake(layer):
-        if layer.name in fused:
-            return None
-        return twin(layer, activation=activations[layer.name]) if layer.name in activations else twin(layer)
-
-    return rebuilt(model, remake), fused
+    reason: str
+    into: tuple[str, ...] = ()
+    merged: bool = False
 
 
-def rebuilt(model: Any, remake: Callable[[Any], Any | None], after: Callable[[Any, Any], Any] = lambda layer, results: results) -> Any:
+Changes = dict[str, Change]
+
+
+def flattened(model: Any) -> tuple[Any, Changes]:
+    """The same model without models inside it: a nested model's layers in its place, with an underscore behind a name that is taken.
+
+    The changes tell which name each layer of a nested model has now, by its path: `outer/inner`. A nested model that is called with
+    `training=False` hands that on to its layers.
+    """
+    names: dict[int, str] = {}
+
+    def note(layer, results):
+        names[id(layer)] = _flat(results)[0]._keras_history.layer.name
+        return results
+
+    new = rebuilt(model, twin, note)
+    paths = _paths(model)
+    return new, {path: Change("laid open", (names[number],)) for path, number in paths.items() if names.get(number, path) != path}
+
+
+def rebuilt(
+    model: Any,
+    remake: Callable[[Any], Remade],
+    after: Callable[[Any, Any], Any] = lambda layer, results: results,
+    *,
+    weights: Callable[[Any], list[Any]] = lambda layer: layer.get_weights(),
+    arrange: Callable[[Any, tuple, dict], tuple[tuple, dict]] = lambda layer, arguments, keywords: (arguments, keywords),
+) -> Any:
     """A new functional model: each layer replaced by `remake(layer)`, or left out where that is None; weights are copied.
 
     Args:
       model: sequential or functional; nested models are laid open.
-      remake: gives a new layer with the same weights' shapes, or None for a layer with one input that may be skipped.
+      remake: gives a new layer, several that are called one after another (of which one may have weights), or None for a layer with one
+        input that may be skipped.
       after: `(old layer, its new results) -> what its readers get instead`, at each call of a layer.
+      weights: `old layer -> the arrays for what replaces it`.
+      arrange: `(old layer, arguments, keywords) -> those that the new layer is called with`.
     """
+    rebuilding = _Rebuilding(model, remake, after, weights, arrange)
+    return backend.without_autograph(rebuilding.model, model)()
+
+
+def changed(model: Any, changes: Changes, remake: Callable[[Any], Remade], **hooks: Any) -> tuple[Any, Changes]:
+    """What a pass returns: the model rebuilt where there are changes, and the changes."""
+    return (rebuilt(model, remake, **hooks) if changes else model), changes
+
+
+def twin(layer: Any, /, **changes: Any) -> Any:
+    """A new layer of the same kind and configuration but for the `changes`."""
+    with backend.trusted_lambdas(), own_functions([layer]):
+        return type(layer).from_config({**layer.get_config(), **changes})
+
+
+def own_functions(layers: Iterable[Any]) -> Any:
+    """A scope in which layers can be rebuilt whose activations are functions that Keras does not know: it looks for them by name."""
     keras = backend.keras()
-    named = zip(model.inputs, model.input_names, strict=True)
-    inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name) for tensor, name in named]
-    tensors = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-    made: dict[int, Any] = {}
-    _walk(model, tensors, made, remake, after, set())
-    outputs = _mapped(model._nested_outputs, tensors)
-    new = keras.Model(_nested_like(model, inputs), outputs, name=model.name)
-    for old, layer in made.values():
-        layer.set_weights(old.get_weights())
-    return new
+    found = [getattr(layer, name, None) for layer in layers for name in ("activation", "recurrent_activation")]
+    named = {each.__name__: each for each in found if callable(each) and hasattr(each, "__name__")}
+    return keras.utils.custom_object_scope({name: each for name, each in named.items() if not hasattr(keras.activations, name)})
 
 
 def readings(model: Any) -> list[tuple[Any, list[Any]]]:
     """For each tensor that a layer makes, the layer and those that read it; the model's own outputs count as a reader None."""
     readers: dict[int, list[Any]] = {id(tensor): [None] for tensor in model.outputs}
-    for node in _nodes(model):
+    for node in nodes(model):
         for tensor in _flat(node.keras_inputs):
             readers.setdefault(id(tensor), []).append(node.layer)
-    return [(node.layer, readers.get(id(tensor), [])) for node in _nodes(model) for tensor in _flat(node.outputs)]
+    return [(node.layer, readers.get(id(tensor), [])) for node in nodes(model) for tensor in _flat(node.outputs)]
 
 
 def pairs(model: Any) -> list[tuple[Any, Any]]:
     """The layers (before, after) of which the one reads the other's output, both called once and nobody else reading it."""
-    calls = collections.Counter(id(node.layer) for node in _nodes(model))
+    calls = collections.Counter(id(node.layer) for node in nodes(model))
     alone = [(before, layers[0]) for before, layers in readings(model) if len(layers) == 1 and layers[0] is not None]
     return [(before, after) for before, after in alone if calls[id(before)] == calls[id(after)] == 1]
 
 
-def activation_name(layer: Any) -> str | None:
-    """The name of a layer's activation function, or None where it has none."""
-    return getattr(getattr(layer, "activation", None), "__name__", None)
+def called_once(model: Any) -> list[tuple[Any, Any]]:
+    """The layers that are called once, each with the node of its call."""
+    found = nodes(model)
+    calls = collections.Counter(id(node.layer) for node in found)
+    return [(node.layer, node) for node in found if calls[id(node.layer)] == 1]
 
 
-def _relu_name(layer: Any) -> str | None:
-    if type(layer).__name__ == "Activation":
-        return activation_name(layer) if activation_name(layer) in ("relu", "relu6") else None
-    if type(layer).__name__ == "ReLU" and not layer.negative_slope and not layer.threshold:
-        return {None: "relu", 6.0: "relu6"}.get(None if layer.max_value is None else float(layer.max_value))
-    return None
-
-
-def twin(layer: Any, **changes: Any) -> Any:
-    with backend.trusted_lambdas():
-        return type(layer).from_config({**layer.get_config(), **changes})
-
-
-def _walk(model: Any, tensors: dict, made: dict, remake: Callable, after: Callable, names: set[str]) -> None:
-    keras = backend.keras()
-    for node in _nodes(model):
-        arguments, keywords = _mapped(node.call_args, tensors), _mapped(node.call_kwargs, tensors)
-        if isinstance(node.layer, keras.Model):
-            inner = node.layer
-            tensors.update({id(old): new for old, new in zip(inner.inputs, _flat(arguments[0]), strict=True)})
-            _walk(inner, tensors, made, remake, after, names)
-            results = _mapped(inner._nested_outputs, tensors)
-        else:
-            layer = _made(node.layer, made, remake, names)
-            results = after(node.layer, layer(*arguments, **keywords)) if layer is not None else arguments[0]
-        tensors.update({id(old): new for old, new in zip(_flat(node.outputs), _flat(results), strict=True)})
-
-
-def _made(layer: Any, made: dict, remake: Callable, names: set[str]) -> Any | None:
-    """The layer's replacement, made once however often it is called, and under a name that is still free."""
-    if id(layer) not in made:
-        new = remake(layer)
-        if new is None:
-            return None
-        while new.name in names:
-            new._name += "_"
-        names.add(new.name)
-        made[id(layer)] = (layer, new)
-    return made[id(layer)][1]
-
-
-def _nodes(model: Any) -> list[Any]:
+def nodes(model: Any) -> list[Any]:
     """The calls of the model's layers, each after those that it needs; inputs left out."""
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
-def _mapped(structure: Any, tensors: dict) -> Any:
-    return backend.tensorflow().nest.map_structure(lambda item: tensors.get(id(item), item), structure)
+def kind(layer: Any) -> str:
+    """The name of a layer's class where it is one of Keras's own, so that its meaning is known; otherwise ""."""
+    return type(layer).__name__ if type(layer).__module__.startswith(f"{backend.keras().__name__}.") else ""
+
+
+def activation_name(layer: Any) -> str | None:
+    """The name of a layer's activation: a function's own, of a layer its class; None where it has none."""
+    activation = getattr(layer, "activation", None)
+    return None if activation is None else getattr(activation, "__name__", type(activation).__name__)
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, with underscores behind it as long as it is taken."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+class _Rebuilding:
+    """One run of `rebuilt`: what has been made of the old layers and tensors so far."""
+
+    def __init__(self, model: Any, remake: Callable, after: Callable, weights: Callable, arrange: Callable):
+        self.old, self.remake, self.after, self.weights, self.arrange = model, remake, after, weights, arrange
+        self.tensors: dict[int, Any] = {}
+        self.made: dict[int, tuple[Any, list[Any] | None]] = {}
+        self.names: set[str] = set()
+
+    def model(self) -> Any:
+        keras, old = backend.keras(), self.old
+        named = zip(old.inputs, old.input_names, strict=True)
+        inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name) for tensor, name in named]
+        self.names.update(old.input_names)
+        self.tensors = {id(before): now for before, now in zip(old.inputs, inputs, strict=True)}
+        self._walk(old, None)
+        # one, list or dict of inputs, as in the old model
+        structure = backend.tensorflow().nest.pack_sequence_as(old._nested_inputs, inputs)
+        new = keras.Model(structure, self._mapped(old._nested_outputs), name=old.name)
+        for layer, replacements in self.made.values():
+            for replacement in replacements or ():
+                if replacement.weights:
+                    replacement.set_weights(self.weights(layer))
+        return new
+
+    def _walk(self, model: Any, training: Any) -> None:
+        for node in nodes(model):
+            arguments, keywords = self._mapped(node.call_args), self._mapped(node.call_kwargs)
+            if training is not None and keywords.get("training") is None and node.layer._call_spec.expects_training_arg:
+                keywords = {**keywords, "training": training}
+            if isinstance(node.layer, backend.keras().Model):
+                results = self._opened(node.layer, arguments, keywords)
+            else:
+                results = self._called(node.layer, arguments, keywords)
+            self.tensors.update({id(old): new for old, new in zip(_flat(node.outputs), _flat(results), strict=True)})
+
+    def _opened(self, inner: Any, arguments: tuple, keywords: dict) -> Any:
+        given = inner._flatten_to_reference_inputs(arguments[0] if arguments else keywords["inputs"])
+        self.tensors.update({id(old): new for old, new in zip(inner.inputs, given, strict=True)})
+        self._walk(inner, keywords.get("training"))
+        return self._mapped(inner._nested_outputs)
+
+    def _called(self, layer: Any, arguments: tuple, keywords: dict) -> Any:
+        layers = self._made(layer)
+        if layers is None:
+            return arguments[0] if arguments else keywords["inputs"]
+        arguments, keywords = self.arrange(layer, arguments, keywords)
+        results = layers[0](*arguments, **keywords)
+        for new in layers[1:]:
+            results = new(results)
+        return self.after(layer, results)
+
+    def _made(self, layer: Any) -> list[Any] | None:
+        """The layer's replacements, made once however often it is called, and under names that are still free."""
+        if id(layer) not in self.made:
+            new = self.remake(layer)
+            layers = None if new is None else list(new) if isinstance(new, list | tuple) else [new]
+            for replacement in layers or ():
+                replacement._name = free_name(replacement.name, self.names)
+                self.names.add(replacement.name)
+            self.made[id(layer)] = (layer, layers)
+        return self.made[id(layer)][1]
+
+    def _mapped(self, structure: Any) -> Any:
+        return backend.tensorflow().nest.map_structure(lambda item: self.tensors.get(id(item), item), structure)
+
+
+def _paths(model: Any, prefix: str = "") -> dict[str, int]:
+    """The layers by their paths, as `copying.all_layers` names them; each one's id."""
+    found = {}
+    for layer in model.layers:
+        path = f"{prefix}{layer.name}"
+        found.update(_paths(layer, f"{path}/") if isinstance(layer, backend.keras().Model) else {path: id(layer)})
+    return found
 
 
 def _flat(structure: Any) -> list[Any]:
     return backend.tensorflow().nest.flatten(structure)
-
-
-def _nested_like(model: Any, inputs: list[Any]) -> Any:
-    """The new inputs in the structure (one, list, dict) of the old ones; a Sequential's single input as it is."""
-    return backend.tensorflow().nest.pack_sequence_as(model._nested_inputs, inputs)

@@ -12,12 +12,11 @@ _layout = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_qu
 _schemes = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_scheme")
 _transformer = backend.tfmot_private("quantization.keras.graph_transformations.model_transformer")
 
-# Of TF-MOT's nineteen transforms those that do what the converter does, besides the input's. Left out: LayerReLUQuantize and
+# Of TF-MOT's nineteen transforms those that do what the converter does, besides the two below. Left out: LayerReLUQuantize and
 # LayerReluActivationQuantize, which take the weight quantizer away from the layer before a ReLU (0 of 1 kernels quantized, measured with
 # 0.8.1); DenseBatchNorm*, after which the converter computes in float; SeparableConv1D and the Reshape forms that only it needs,
 # which fail on a lambda of their own.
 _TRANSFORMS = (
-    "SeparableConvQuantize",
     "Conv2DBatchNormReLUQuantize",
     "Conv2DBatchNormActivationQuantize",
     "Conv2DBatchNormQuantize",
@@ -38,11 +37,27 @@ class InputTransform(_transforms.InputLayerQuantize):
         return node
 
 
+class SeparableTransform(_transforms.SeparableConvQuantize):
+    """TF-MOT's transform that makes two layers of a SeparableConv2D, with names that follow from its own.
+
+    TF-MOT's are Keras's next free ones, "conv2d" in a fresh process. In a model from a file that may be another layer's name, and the
+    weights of one were put into the other.
+    """
+
+    def replacement(self, match_layer):
+        pointwise = super().replacement(match_layer)
+        if pointwise is not match_layer:
+            name = match_layer.layer["config"]["name"]
+            for node, part in ((pointwise, "pointwise"), (pointwise.input_layers[0], "depthwise")):
+                node.layer["config"]["name"] = node.layer["name"] = f"{name}_{part}"
+        return pointwise
+
+
 class LayoutTransform(_layout.Default8BitQuantizeLayoutTransform):
     """TF-MOT's graph transforms without those that go wrong."""
 
     def apply(self, model, layer_quantize_map):
-        chosen = [InputTransform(), *(getattr(_transforms, name)() for name in _TRANSFORMS)]
+        chosen = [InputTransform(), SeparableTransform(), *(getattr(_transforms, name)() for name in _TRANSFORMS)]
         return _transformer.ModelTransformer(model, chosen, set(layer_quantize_map), layer_quantize_map).transform()
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from .. import backend, options, pipelines, training
+from .. import backend, bridge, options, pipelines, training
 from ..errors import UnsupportedModel
 from ..surgery import copying
 from ..surgery.selecting import Where, selector
@@ -33,7 +33,7 @@ Schedule = Literal["polynomial", "constant"]
 
 def plan(model: Any, *, where: Where = None, **_: Any) -> tuple[Choice, ...]:
     """Which layers `prune` will treat: those with a kernel that TF-MOT prunes and that `where` names."""
-    layers = copying.all_layers(model)
+    layers = copying.all_layers(bridge.plain(model))
     chosen = selector(where, layers)
     return tuple(_choice(name, layer, chosen) for name, layer in layers)
 

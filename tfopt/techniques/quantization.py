@@ -10,9 +10,13 @@ ranges in the model and needs no calibration.
 
 TF-MOT's wrappers do the fake quantization. Around them stands what they need to be right:
 
-- ReLU layers are fused into the layer before them: TF-MOT would leave that layer's kernel unquantized.
+- The model is brought into the few kinds of layer that TF-MOT knows and the converter computes in int8 (`surgery.normalized`): ReLU
+  layers are fused into the layer before them, whose kernel TF-MOT would leave unquantized; operators become layers, a Conv1D a Conv2D; a
+  BatchNorm goes into a Dense, a transposed convolution, or becomes a convolution.
+- Multiply, Subtract, PReLU, Rescaling, hard swish and others that TF-MOT does not know get a quantization of their output.
 - Activation ranges are measured on the calibration data before the first step: TF-MOT starts at [-6, 6] and moves a thousandth a step.
 - Kernels that hold zeros (from `prune`) keep them: their masks go into the fake quantization, so no gradient reaches a zero.
+- A mixed-precision model goes on in float32: TF-MOT's wrappers raise a TypeError in any other.
 - What TF-MOT can't quantize stays float, with the reason in the plan.
 
 Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877).
@@ -25,27 +29,31 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .. import backend, options, pipelines, training
+from .. import backend, bridge, options, pipelines, training
 from ..errors import DataError, UnsupportedModel
-from ..surgery import copying, rewriting
+from ..surgery import Fate, activations, copying, normalized, precision, rewriting
 from ..surgery.selecting import Where, selector
 from ..tracing import record, record_plan
 from ..types import Choice, Data, Fit
 
-# After these, and when nothing else reads their output, TF-MOT folds a BatchNorm as the converter will. After a Dense it would
-# wrap one as well, but the converter then leaves the FULLY_CONNECTED in float.
+# After these, and when nothing else reads their output, TF-MOT folds a BatchNorm while training, as the converter will. After a Dense it
+# would wrap one as well, but the converter then leaves the FULLY_CONNECTED in float.
 _FOLDING = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 _BATCH_NORMS = ("BatchNormalization", "SyncBatchNormalization")
-# What TF-MOT takes as `activation=` of a layer with weights, less swish, which the converter leaves in float there, and with relu6, for
-# which there is a config of ours.
-_INLINE_ACTIVATIONS = ("linear", "relu", "relu6", "gelu", "softmax", "sigmoid", "tanh")
-_LAYER_ACTIVATIONS = (*_INLINE_ACTIVATIONS, "swish")
+# What TF-MOT takes as `activation=` of a layer with weights, less swish, which the converter leaves in float there.
+_INLINE_ACTIVATIONS = ("linear", "relu", "gelu", "softmax", "sigmoid", "tanh")
+_LAYER_ACTIVATIONS = (*_INLINE_ACTIVATIONS, "relu6", "swish")
+# What TF-MOT does not know, but the converter computes in int8 once the range of its output is known (all measured)...
+_WITH_OUTPUT = ("Multiply", "Subtract", "PReLU", "Rescaling", "UnitNormalization", "Dot")
+# ... and what hands on the values, and so the range, that it is given.
+_HANDING_ON = ("MaxPooling1D", "UpSampling1D", "RepeatVector", "GaussianNoise", "GaussianDropout", "AlphaDropout")
 
 
-def plan(model: Any, *, where: Where = None, **_: Any) -> tuple[Choice, ...]:
-    """Which layers `quantize_aware` will treat, which ReLUs it fuses, and why the others stay float."""
-    fused_model, fused = rewriting.relu_fused(model)
-    return _plan(fused_model, fused, model, where)
+def plan(model: Any, *, where: Where = None, fit: Fit | None = None, **_: Any) -> tuple[Choice, ...]:
+    """Which layers `quantize_aware` will treat, what becomes of them, and why the others stay float."""
+    model = bridge.plain(model)
+    model = precision.in_float32(bridge.plain(model))
+    return _plan(model, *_normalized(model, fit), where)[0]
 
 
 @options.checked
@@ -71,15 +79,14 @@ def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None,
     """
     if data is None:
         raise DataError("quantize_aware needs data: activation ranges are measured on its calibration examples")
-    model = copying.copy_of(model)
+    model = precision.in_float32(copying.copy_of(model))
     pipelines.check_fits(model, data)
-    fused_model, fused = rewriting.relu_fused(model)
-    choices = _plan(fused_model, fused, model, where)
+    ready, fates = _normalized(model, fit)
+    choices, treated = _plan(model, ready, fates, where)
     record_plan("quantize_aware", choices)
-    treated = {choice.layer for choice in choices if choice.treated}
     if not treated:
         raise UnsupportedModel.of("quantize_aware", model, choices)
-    quantized = _wrapped(_quantized_between(fused_model, treated), treated)
+    quantized = _wrapped(_quantized_between(ready, treated), treated)
     callbacks = _keep_zeros(quantized)
     _calibrate(quantized, data)
     if fit is not None:
@@ -87,50 +94,80 @@ def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None,
     return quantized
 
 
-def _plan(fused_model: Any, fused: dict[str, str], model: Any, where: Where) -> tuple[Choice, ...]:
-    layers = copying.all_layers(fused_model)
-    chosen = selector(where, [*layers, *copying.all_layers(model)])
-    folded = _folded_batch_norms(fused_model)
-    paths = {layer.name: path for path, layer in copying.all_layers(model)}  # `where` may say outer/inner of a layer that is laid open
-    choices = {name: _choice(name, paths.get(name, name), layer, chosen) for name, layer in layers if name not in folded}
-    for name, convolution in folded.items():  # a BatchNorm goes with its convolution, whatever `where` says of it
-        reason = f"folded into {convolution}" if choices[convolution].treated else f"{convolution} before it stays float, so this too"
-        choices[name] = Choice(name, choices[convolution].treated, reason)
-    for relu, layer in fused.items():
-        choices[relu] = Choice(relu, choices[layer].treated, f"fused into {layer}")
-    return tuple(choices[name] for name, _ in layers) + tuple(choices[name] for name in fused)
+def _normalized(model: Any, fit: Fit | None) -> tuple[Any, dict[str, Fate]]:
+    return normalized(model, live=_is_live, inline=_may_stay_inside, deploy=fit is None)
 
 
-def _choice(name: str, path: str, layer: Any, chosen) -> Choice:
-    if not chosen(path, layer):
-        return Choice(name, False, "not named by `where`")
+def _is_live(before: Any, after: Any) -> bool:
+    """Whether TF-MOT folds this BatchNorm itself, so that it goes on learning."""
+    linear = rewriting.activation_name(before) == "linear"
+    return rewriting.kind(after) in _BATCH_NORMS and rewriting.kind(before) in _FOLDING and linear and not _is_dilated(before)
+
+
+def _may_stay_inside(layer: Any) -> bool:
+    name = rewriting.activation_name(layer)
+    return name in _INLINE_ACTIVATIONS or name in activations.FUSABLE.get(rewriting.kind(layer), ())
+
+
+def _plan(model: Any, ready: Any, fates: dict[str, Fate], where: Where) -> tuple[tuple[Choice, ...], set[str]]:
+    """A choice for each layer of the model, and the names of the layers of `ready`, its normalized form, that are treated."""
+    layers = copying.all_layers(model)
+    chosen = selector(where, [*layers, *copying.all_layers(ready)])
+    originals = {name: (path, layer) for path, layer in layers for name in fates[path].layers if not fates[path].merged}
+    found = {layer.name: _choice(layer, *originals[layer.name], chosen) for _, layer in copying.all_layers(ready)}
+    for before, after in rewriting.pairs(ready):  # a BatchNorm goes with its convolution, whatever `where` says of it
+        if _is_live(before, after):
+            convolution = found[before.name].treated
+            reason = f"folded into {before.name}" if convolution else f"{before.name} before it stays float, so this too"
+            found[after.name] = Choice(after.name, convolution, reason)
+    choices = tuple(_of_fate(path, layer, fates[path], found) for path, layer in layers)
+    return choices, {name for name, choice in found.items() if choice.treated}
+
+
+def _choice(layer: Any, path: str, original: Any, chosen) -> Choice:
+    if not chosen(path, original):
+        return Choice(layer.name, False, "not named by `where`")
     problem = _problem(layer)
-    return Choice(name, False, f"{problem}; left as it is") if problem else Choice(name, True, "8 bits")
+    return Choice(layer.name, False, f"{problem}; left as it is") if problem else Choice(layer.name, True, "8 bits")
+
+
+def _of_fate(path: str, layer: Any, fate: Fate, found: dict[str, Choice]) -> Choice:
+    """The choice for a layer of the model, from those for the layers that do its work in the normalized one."""
+    reasons = [reason for reason in fate.reasons if reason != "laid open"]
+    if not fate.layers:
+        return Choice(path, False, "; ".join(reasons))
+    main, *others = (found[name] for name in fate.layers)
+    if fate.merged:  # preprocessing that is folded away leaves nothing to quantize
+        treated = main.treated and rewriting.kind(layer) not in ("Rescaling", "Normalization")
+        return Choice(path, treated, "; ".join(reasons) + ("" if main.treated else ", which stays float"))
+    left = [f"{choice.layer}: {choice.reason}" for choice in others if not choice.treated and choice.reason != main.reason]
+    return Choice(path, main.treated, "; ".join([*reasons, main.reason, *left]))
 
 
 def _problem(layer: Any) -> str | None:
     """Why a layer can't be quantized; None where it can."""
     kind, activation = type(layer).__name__, rewriting.activation_name(layer)
     if kind in _BATCH_NORMS:
-        return f"a {kind} that does not follow a convolution alone"
+        return f"a {kind} that neither follows a linear layer alone nor is one of the last axis"
     if kind in ("Maximum", "Minimum"):
         return f"TF-MOT can't quantize {kind}, and the converter gives all its inputs the range of one: look at the agreement"
-    if not (kind == "SeparableConv2D" or _registry().supports(layer)):
+    if not (kind == "SeparableConv2D" or _own_config(layer) is not None or _registry().supports(layer)):
         return f"TF-MOT can't quantize {kind}"
-    if activation not in (None, *(_LAYER_ACTIVATIONS if kind == "Activation" else _INLINE_ACTIVATIONS)):
+    if kind == "Activation" and not (activation in _LAYER_ACTIVATIONS or _own_config(layer) is not None):
+        return f"the converter computes {activation} in float"
+    if kind != "Activation" and activation is not None and not _may_stay_inside(layer):
         return f"{kind} with activation {activation!r} does not become int8"
-    if any(rate != 1 for rate in getattr(layer, "dilation_rate", ())):
+    if kind == "ReLU" and layer.threshold:
+        return "the converter computes a ReLU with a threshold in float"
+    if kind in ("Dense", "BatchNormalization") and len(layer.input_shape) > 2:
+        return f"the converter computes a {kind} on more than one axis in float"
+    if _is_dilated(layer):
         return f"the converter computes a dilated {kind} that is quantization-aware in float"
     return None
 
 
-def _folded_batch_norms(model: Any) -> dict[str, str]:
-    """BatchNorm -> the convolution that it is folded into."""
-    return {
-        after.name: before.name
-        for before, after in rewriting.pairs(model)
-        if type(after).__name__ in _BATCH_NORMS and type(before).__name__ in _FOLDING and rewriting.activation_name(before) == "linear"
-    }
+def _is_dilated(layer: Any) -> bool:
+    return any(rate != 1 for rate in getattr(layer, "dilation_rate", ()))
 
 
 def _quantized_between(model: Any, treated: set[str]) -> Any:
@@ -165,21 +202,26 @@ def _wrapped(model: Any, treated: set[str]) -> Any:
     def annotate(layer):
         return quantization.quantize_annotate_layer(layer, _own_config(layer)) if layer.name in treated else layer
 
-    with backend.trusted_lambdas(), quantization.quantize_scope():
+    with backend.trusted_lambdas(), quantization.quantize_scope(), rewriting.own_functions(model.layers):
         annotated = keras.models.clone_model(model, clone_function=annotate)
         return backend.without_autograph(quantization.quantize_apply, model)(annotated, _tf_quantization.Scheme())
 
 
 def _own_config(layer: Any) -> Any | None:
-    """A QuantizeConfig where TF-MOT's default refuses the layer: ReLU6 fused into it, which the converter can fuse as well."""
-    if rewriting.activation_name(layer) != "relu6" or type(layer).__name__ == "Activation":
+    """A QuantizeConfig where TF-MOT's default refuses the layer."""
+    kind, registry = rewriting.kind(layer), backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
+    configs = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_configs")
+    if kind in _WITH_OUTPUT or (kind == "Activation" and activations.computes(layer, activations.hard_swish)):
+        return configs.Default8BitOutputQuantizeConfig()
+    if kind in _HANDING_ON:
+        return configs.NoOpQuantizeConfig()
+    if kind == "Activation" or rewriting.activation_name(layer) != "relu6":
         return None
-    registry = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
-    kernel = "depthwise_kernel" if type(layer).__name__ == "DepthwiseConv2D" else "kernel"
+    kernel = "depthwise_kernel" if kind == "DepthwiseConv2D" else "kernel"  # ReLU6 fused into it, which the converter can fuse as well
     config = {
         "Dense": registry.Default8BitQuantizeConfig,
         "Conv2DTranspose": registry.Default8BitConvTransposeQuantizeConfig,
-    }.get(type(layer).__name__, registry.Default8BitConvQuantizeConfig)
+    }.get(kind, registry.Default8BitConvQuantizeConfig)
     return config([kernel], [], True)
 
 
@@ -199,7 +241,6 @@ def _keep_zeros(quantized: Any) -> list[Any]:
             mask = weight.numpy() != 0
             if not mask.all():
                 layer._weight_vars[number] = (weight, _tf_quantization.KeepZeros(quantizer, mask.astype("float32")), ranges)
-
 
     masks = [(weight, mask) for weight, mask in masks if not mask.all()]
     return [_tf_quantization.Remask(masks)] if masks else []
