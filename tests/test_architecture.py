@@ -18,7 +18,7 @@ LEVELS = {
     for level, names in {
         -1: "errors files",  # beside types on the ground floor, but types uses them
         0: "types",
-        1: "backend options progress tracing",
+        1: "backend options progress results tracing",
         2: "bridge preprocessing",
         3: "loading surgery strategies pipelines",
         4: "training datasets models",
@@ -37,17 +37,28 @@ LEVELS = {
 }
 # A private module stands beside its users and is imported by nobody else; it has the lowest level of them.
 USERS = {
+    "_answering": {"cli"},
+    "_archives": {"loading"},
     "_convert": {"conversion"},  # run as a process of its own
-    "_flatbuffer": {"runtime", "measures"},
+    "_flatbuffer": {"runtime", "measures", "inspection"},
+    "_inspect_text": {"inspection"},
+    "_inspections": {"inspection"},
+    "_layer_macs": {"inspection"},
+    "_lifetimes": {"inspection"},
     "_plots": {"reporting"},
+    "_promises": {"inspection"},
     "_recipe_text": {"recipes"},
     "_report_html": {"reporting"},
     "_report_json": {"reporting"},
     "_report_text": {"reporting"},
     "_tf_training": {"training"},
+    "_safety": {"loading"},
+    "_savedmodel": {"loading"},
     "_toml": {"recipes"},  # and of its writing half
     "_worker": {"conversion"},
 }
+# Modules that the others of their package are built on, and may import.
+BASES = {"surgery.rewriting"}
 # Packages that are slow to import, or that only one module is to know: the modules that may name them. "_tf_*" are the modules
 # of classes that inherit from TensorFlow's, themselves imported inside functions only.
 DOORS = {
@@ -55,13 +66,13 @@ DOORS = {
     "tf_keras": {"backend", "_tf_*"},
     "tensorflow_model_optimization": {"backend", "_tf_*"},
     "ai_edge_litert": {"runtime", "_flatbuffer"},  # the interpreter; the schema of the files
-    "keras": {"bridge"},
+    "keras": {"bridge._keras3"},
     "keras_tuner": {"searching"},
     "tensorflow_datasets": {"datasets._tfds"},
     "sklearn": {"datasets._building"},
     "matplotlib": {"_plots"},
     "jinja2": {"_report_html"},
-    "typer": {"cli"},
+    "typer": {"cli", "_answering"},
     "tomli_w": {"_recipe_text"},
 }
 
@@ -142,8 +153,8 @@ def allowed(it: Import) -> bool:
     by, what = room(it.by), room(it.what)
     if not what:  # tfopt itself: its version
         return True
-    if by == what:  # in one package: its __init__ all of its own, the others private ones only, so that techniques don't import techniques
-        return it.by == by or it.what.rpartition(".")[2].startswith("_")
+    if by == what:  # its __init__ all of its own; the others private ones and bases, so that techniques don't import each other
+        return it.by == by or it.what.rpartition(".")[2].startswith("_") or it.what in BASES
     if what in USERS:
         return by in USERS[what] or (by in USERS and USERS[by] <= USERS[what])
     return level(it.what) < level(it.by)

@@ -28,13 +28,15 @@ _CODE = ("Lambda", "__lambda__")
 _FOREIGN = ("TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "DenseFeatures", "SequenceFeatures")
 # Operations of a graph that reach out of it: into Python, files, other processes. By words, since there are several of each kind.
 _REACHING_OUT = re.compile(
-    "PyFunc|File|Reader|Dataset|Save|Restore|Checkpoint|Snapshot|Summary|^Print|^Debug|ImmutableConst|Rpc|Remote|Lmdb|Sql|Collective"
+    "PyFunc|File|Reader|Dataset|Save|Restore|Checkpoint|Snapshot|Summary|^Print|^Debug|ImmutableConst|Rpc|Remote|Lmdb|Sql|Collective|"
+    "VocabRemapping|RemapMatrix|Proto|UnigramCandidate|RecordInput|Skipgram|DumpTensor|Send|Recv|CustomCall|HostCompute"
 )
 _TOUCHING = ("io_ops", "script_ops", "logging_ops", "lookup_ops", "load_library", "data_flow_ops", "summary_ops", "debug_ops")
 _KINDS = "layers.Layer initializers.Initializer regularizers.Regularizer constraints.Constraint losses.Loss metrics.Metric "
 _KINDS += "optimizers.Optimizer optimizers.legacy.Optimizer optimizers.schedules.LearningRateSchedule mixed_precision.Policy Operation "
 _KINDS += "mixed_precision.DTypePolicy quantizers.Quantizer"
 _FUNCTION_HOMES = ("activations", "losses", "metrics", "initializers", "ops", "ops.nn", "ops.numpy", "ops.image", "ops.linalg")
+_ALSO_KNOWN = ("leaky_relu", "log_softmax", "relu6", "silu")  # to Keras 2, as activations
 _STRINGS = ("activation", "recurrent_activation")  # keys whose value is the name of a function
 _TRUST = "load it with trust=True (on the command line --trust) if you trust where the file comes from"
 
@@ -65,6 +67,8 @@ class Library:
             for name, value in vars(module).items()
             if callable(value) and name not in ("get", "serialize", "deserialize") and not isinstance(value, type)
         }
+        known = sys.modules[self.keras.activations.get.__module__]  # where a name is looked up; more is known there than is public
+        self.functions |= {name: value for name in _ALSO_KNOWN if (value := getattr(known, name, None)) is not None}
 
     def _old_names(self) -> dict[str, Any]:
         """Keras 2's own table for names that it once gave, such as BatchNormalizationV1."""

@@ -21,6 +21,7 @@ from .tracing import log
 from .types import Artifact, SavedModel
 
 ENDINGS = (".keras", ".h5")
+_H5_HINT = "; Keras 3 does not read every .h5 that it wrote itself (no operators, no keras.ops): save the model as .keras"
 _TFMOT_NAMES = ("Quantize", "PruneLowMagnitude", "ClusterWeights")
 _TFMOT_SCHEDULES = ("ConstantSparsity", "PolynomialDecay", "PruningPolicy")  # that its wrapper looks up for itself
 
@@ -104,7 +105,8 @@ def _read(path: Path, name: str, contents: Contents, check: Check, keras: Any) -
         try:
             model = _compiled_if_possible(path, attempt) if compiled else attempt(False)
         except Exception as error:  # h5py, json and Keras raise whatever they like on a damaged file
-            raise UnsupportedModel(f"{path}: can't be read by {keras.__name__} {keras.__version__}: {_reason(error)}") from error
+            hint = _H5_HINT if name.endswith(".h5") and keras is not backend.keras() else ""
+            raise UnsupportedModel(f"{path}: can't be read by {keras.__name__} {keras.__version__}: {_reason(error)}{hint}") from error
     if not isinstance(model, keras.Model):
         raise UnsupportedModel(f"{path}: holds a {type(model).__name__} and no model; save a model of it")
     return model
@@ -233,10 +235,10 @@ def save(model: Any, path: str | os.PathLike, *, keras: int = 3) -> Path:
 def _quietly() -> Iterator[None]:
     """Without warnings that nobody can act on.
 
-    That .h5 is old (.keras can't hold every model), that nothing is compiled, that an optimizer which never ran has no state, and what
-    will change in NumPy.
+    That .h5 is old (.keras can't hold every model), that nothing is compiled, that mixed precision is slow here, that an optimizer which
+    never ran has no state, and what will change in NumPy.
     """
-    with backend.log_without("compiled metrics"), warnings.catch_warnings():
+    with backend.log_without("compiled metrics"), backend.log_without("Mixed precision compatibility"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(HDF5 file|Skipping variable loading for optimizer)", category=UserWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

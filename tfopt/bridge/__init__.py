@@ -67,7 +67,8 @@ def plain(model: Any) -> Any:
 
 
 def _bridged(model: Any, custom_objects: Mapping[str, Any] | None) -> Any:
-    bridged = Bridged(model, dict(custom_objects or {}))
+    with backend.log_without("Mixed precision compatibility"):  # of a model that the user has in mixed precision already
+        bridged = Bridged(model, dict(custom_objects or {}))
     check(model, bridged.model, bridged.pairs)
     return bridged.model
 

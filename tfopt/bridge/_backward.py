@@ -87,7 +87,7 @@ class Returned:
 
 def check_functional(model2: Any) -> None:
     """Raises UnsupportedModel, saying what to do, for a tf_keras model that can't go to Keras 3."""
-    for layer in model2.submodules:
+    for layer in model2._flatten_layers():
         if backend.is_quantized(layer):
             raise UnsupportedModel(
                 f"{model2.name!r} is quantization-aware (layer {layer.name!r}), which Keras 3 has no layers for: save it as .h5, or "

@@ -154,6 +154,8 @@ def activation(function: Callable | None, custom: Mapping[str, Any]) -> Any:
         raise Carried("an activation that is a layer")
     if not callable(function) or not getattr(function, "__module__", "").startswith("keras.src"):
         return function
+    if function.__module__.startswith("keras.src.ops"):  # not what activations calls by the same name: ops.gelu is the approximate one
+        return _tf_activations.Keras3Activation(f"ops.{function.__name__}")
     name = {"silu": "swish"}.get(function.__name__, function.__name__)
     return _tf_activations.Keras3Activation(name) if name in _tf_activations.BY_NAME else name
 

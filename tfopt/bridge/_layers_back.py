@@ -89,7 +89,7 @@ def _activation(function: Callable | None, layer: Any) -> Any:
     if function is None:
         return None
     if isinstance(function, _tf_activations.Keras3Activation):
-        return getattr(keras3().activations, function.name)
+        return function.of_keras3()
     name = getattr(function, "__name__", "")
     if name == "hard_sigmoid":
         raise UnsupportedModel(

@@ -6,6 +6,7 @@ Each computes what `keras.activations` says under its name.
 from __future__ import annotations
 
 from .. import backend
+from ._keras3 import keras3
 
 _tf = backend.tensorflow()
 
@@ -119,21 +120,26 @@ BY_NAME = {it.__name__: it for it in _FUNCTIONS}
 
 @backend.keras().saving.register_keras_serializable("tfopt")
 class Keras3Activation:
-    """One of the functions above as an activation of a tf_keras layer.
+    """One of the functions above, or of `keras.ops`, as an activation of a tf_keras layer.
 
     An object of a class, because Keras 2 can't read an .h5 file back whose layers have a function of another module for an activation
     ("Unknown activation function: 'function'", tf_keras 2.21), and because its own hard_sigmoid is found under the plain name.
 
     Args:
-      name: of the function in `keras.activations`.
+      name: of the function in `keras.activations`, or, with "ops." before it, in `keras.ops`.
     """
 
     def __init__(self, name: str):
         self.name = name
-        self.__name__ = f"keras3_{name}"
+        self.__name__ = f"keras3_{name.replace('.', '_')}"
 
     def __call__(self, x):
-        return BY_NAME[self.name](x)
+        return BY_NAME[self.name](x) if self.name in BY_NAME else self.of_keras3()(x)
+
+    def of_keras3(self):
+        """Keras 3's own function."""
+        place, _, name = self.name.rpartition(".")
+        return getattr(keras3().ops if place else keras3().activations, name)
 
     def get_config(self):
         return {"name": self.name}
