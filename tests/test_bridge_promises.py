@@ -119,6 +119,17 @@ def test_a_difference_on_the_way_back_names_the_first_layer():
         bridge.to_keras3(model, {"Scaled2": Other})
 
 
+@pytest.mark.parametrize("name", ["gelu", "square", "silu"])  # keras.ops.gelu is not what keras.activations calls gelu
+def test_an_operation_as_an_activation_is_that_operation(name, tmp_path):
+    operation = getattr(keras3.ops, name)
+    model = keras3.Sequential([keras3.Input((4,)), keras3.layers.Dense(3, activation=operation)])
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    bridged = bridge.to_keras2(model)
+    tfopt.save(bridged, tmp_path / "model.h5")
+    for other in (bridged, tfopt.load(tmp_path / "model.h5"), bridge.to_keras3(bridged)):
+        assert same(model(x), other(x))
+
+
 # It changes nothing
 
 
@@ -257,6 +268,7 @@ def mapping():
         (around_a_subclassed, r"subclassed model \(Subclassed\).*functional API"),
         (lambda: keras3.Sequential([keras3.layers.Dense(2)]), "not built yet.*keras.Input"),
         (quantized_by_keras, "was quantized by Keras.*before `quantize`"),
+        (lambda: keras3.Sequential([keras3.Input((2,)), keras3.layers.Dense(2, lambda x: x * 2)]), "activation is a lambda.*with def"),
         (mapping, "VectorizedMap.*can't be written down.*put it into a layer"),
     ],
 )

@@ -296,3 +296,25 @@ def test_saving_where_nothing_can_be_written_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError):
         tfopt.save(nets.sequential(), tmp_path / "file" / "model.h5")
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_activations_that_keras_2_knows_but_does_not_list_are_loaded(ending, tmp_path):
+    keras = backend.keras()
+    layers = [keras.layers.Dense(4, activation=name) for name in ("relu6", "leaky_relu", "silu", "log_softmax")]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    tfopt.save(model, tmp_path / f"model{ending}", keras=2)
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    assert np.array_equal(model(x), tfopt.load(tmp_path / f"model{ending}")(x))
+
+
+def test_a_lambda_for_an_activation_is_neither_written_to_h5_nor_read_from_it(tmp_path):
+    keras = backend.keras()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation=lambda x: x * 2, name="twice")])
+    with pytest.raises(UnsupportedModel, match=r"'twice': its activation is a lambda.*with def"):
+        tfopt.save(model, tmp_path / "model.h5")
+    with pytest.warns(UserWarning, match="HDF5"):
+        model.save(tmp_path / "keras.h5")
+    for trust in (False, True):
+        with pytest.raises(UnsupportedModel, match="'twice' has a lambda for activation"):
+            tfopt.load(tmp_path / "keras.h5", trust=trust)

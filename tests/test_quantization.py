@@ -297,3 +297,15 @@ def test_a_separable_convolution_takes_no_other_layers_name(digits, tmp_path):
     backend.keras().backend.reset_uids()
     names = {layer.name for layer in tfopt.quantize_aware(model, digits).layers}
     assert {"quant_conv2d", "quant_separable_depthwise", "quant_separable_pointwise"} <= names
+
+
+def test_inputs_of_whole_numbers_stay_as_they_are():
+    keras = backend.keras()
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    x = layers.Conv2D(4, 3, activation="relu")(layers.Rescaling(1 / 255)(inputs))
+    model = nets.randomized(keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x))))
+    generator = np.random.default_rng(0)
+    data = tfopt.datasets.arrays(x=generator.integers(0, 256, (200, 8, 8, 3), "uint8"), y=np.arange(200) % 10)
+    int8 = tfopt.convert(tfopt.quantize_aware(model, data), "int8")
+    assert {each.weights for each in tfopt.measure(int8).operations if each.weights} == {"int8"}
+    assert tfopt.verify(int8, against=model, data=data).agreement >= 0.9

@@ -102,3 +102,31 @@ def test_threads_are_at_least_one(artifact):
     for threads in (1.5, "2", None):
         with pytest.raises(OptionError, match=f"threads = {threads!r}: should be a valid integer"):
             runtime.Session(artifact, threads=threads)
+
+
+@pytest.fixture(scope="module")
+def any_size():
+    """A net for images of any size from 3x3 on, which can't run at the size 1x1 that stands in its file."""
+    keras = backend.keras()
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(10)]
+    return keras.Sequential([keras.Input((None, None, 1)), *layers], name="any_size")
+
+
+def test_a_file_of_free_sizes_runs_on_examples_of_any_size(any_size):
+    session = runtime.Session(tfopt.convert(any_size))
+    for size in (8, 12, 5):
+        x = np.random.default_rng(size).random((3, size, size, 1), "float32")
+        assert np.allclose(session.run(x), any_size(x), atol=1e-5)
+    with pytest.raises(DataError, match="takes examples of shape"):
+        session.run(np.zeros((2, 8, 8, 3), "float32"))
+
+
+def test_a_file_of_free_sizes_is_verified_and_timed_on_data(any_size, digits):
+    artifact = tfopt.convert(any_size)
+    assert tfopt.verify(artifact, against=any_size, data=digits).agreement == 1
+    assert tfopt.benchmark(artifact, data=digits).median_ms > 0
+
+
+def test_a_file_of_free_sizes_without_data_says_what_it_needs(any_size):
+    with pytest.raises(ArtifactError, match="its sizes are free: run it on data of another size"):
+        tfopt.benchmark(tfopt.convert(any_size))

@@ -211,7 +211,9 @@ class Check:
             self._look_at_operation(name, config, layer)
             known = {*library.functions, *library.classes, *self.custom, *self.known, "softmax_v2"}
             for key in _STRINGS:
-                if isinstance(value := config.get(key), str) and value not in known:
+                if isinstance(value := config.get(key), Mapping) and "class_name" not in value:
+                    raise self._refused(layer, f"has a lambda for {key}, which no file keeps whole; save the model with a named function")
+                if isinstance(value, str) and value not in known:
                     self._missing[value] = f"{key} of {layer}"
 
     def _is_given(self, part: Mapping[str, Any], name: str) -> bool:

@@ -164,3 +164,14 @@ def saved_model_message() -> Any:
 def keras_metadata_message() -> Any:
     """An empty protobuf message of the keras_metadata.pb that Keras 2 puts beside it."""
     return importlib.import_module(f"{keras().__name__}.protobuf.saved_metadata_pb2").SavedMetadata()
+
+
+def lambda_activation(layer: Any) -> str | None:
+    """What is wrong with a layer whose activation is a lambda; None where it is none.
+
+    tf_keras copies and saves a function by its name, and a lambda has none: "Error when deserializing class 'Dense'", and its bytecode.
+    """
+    functions = [getattr(layer, key, None) for key in ("activation", "recurrent_activation")]
+    if not any(getattr(function, "__name__", "") == "<lambda>" for function in functions):
+        return None
+    return f"layer {layer.name!r}: its activation is a lambda, which can't be copied or saved; give it a name with def"

@@ -224,6 +224,9 @@ def save(model: Any, path: str | os.PathLike, *, keras: int = 3) -> Path:
         model = model if bridge.is_keras3(model) else bridge.to_keras3(model)
     else:
         model = bridge.plain(model)
+        for layer in model._flatten_layers():
+            if problem := backend.lambda_activation(layer):
+                raise UnsupportedModel(f"{path}: {problem}")
     with tempfile.TemporaryDirectory() as folder, _quietly():
         temporary = Path(folder) / f"model{path.suffix}"
         model.save(temporary, **({"include_optimizer": False} if path.suffix == ".h5" else {}))

@@ -44,7 +44,7 @@ class Session:
 
     Attributes:
       name: by which messages call the file.
-      inputs, outputs: a Port each.
+      inputs, outputs: a Port each. Free sizes are 1 until `resize`, or `run`, has set them.
 
     Raises:
       ArtifactError: the file is missing, damaged, no .tflite, or asks for what this runtime does not have.
@@ -61,10 +61,6 @@ class Session:
         self.name, content = _flatbuffer.contents(source)
         with _first_use_quiet():
             self._load(content, threads)
-        self._inputs = self._interpreter.get_input_details()
-        self._outputs = self._interpreter.get_output_details()
-        self.inputs = tuple(map(_port, self._inputs))
-        self.outputs = tuple(map(_port, self._outputs))
 
     def _load(self, content: bytes, threads: int) -> None:
         module = importlib.import_module("ai_edge_litert.interpreter")
@@ -73,10 +69,37 @@ class Session:
         except (ValueError, RuntimeError, MemoryError) as error:
             problem = "the file is damaged or made for another runtime"
             raise ArtifactError(f"{self.name}: {problem} ({error}); copy or convert it again") from error
+        self._free = any(-1 in detail["shape_signature"][1:] for detail in self._interpreter.get_input_details())
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Makes the interpreter ready; where that fails for a file whose sizes are free, the reason is kept until it is to run."""
+        self._problem: ArtifactError | None = None
         try:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, MemoryError) as error:
-            raise ArtifactError(f"{self.name}: {version()} can't run it ({error}); convert it to another format") from error
+            advice = "its sizes are free: run it on data of another size" if self._free else "convert it to another format"
+            self._problem = ArtifactError(f"{self.name}: {version()} can't run it ({error}); {advice}")
+            if not self._free:
+                raise self._problem from error
+        self._inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self.inputs, self.outputs = tuple(map(_port, self._inputs)), tuple(map(_port, self._outputs))
+
+    def resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Sets free sizes of the inputs, which stand in the file as 1, to those of examples of these shapes, one an input.
+
+        Where a shape does not fit what is fixed, everything stays as it is; `run` refuses such examples.
+        """
+        wanted = [(1, *shape) for shape in shapes]
+        signatures = [tuple(detail["shape_signature"]) for detail in self._inputs]
+        fits = len(wanted) == len(signatures) and all(
+            len(shape) == len(signature) and all(free in (-1, size) for free, size in zip(signature[1:], shape[1:], strict=True))
+            for shape, signature in zip(wanted, signatures, strict=True)
+        )
+        if self._free and fits and wanted != [port.shape for port in self.inputs]:
+            for detail, shape in zip(self._inputs, wanted, strict=True):
+                self._interpreter.resize_tensor_input(detail["index"], shape)
+            self._allocate()
 
     def run(self, x: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | tuple[np.ndarray, ...]:
         """The outputs for one example, or for a batch of them run one by one.
@@ -99,6 +122,7 @@ class Session:
         one = arrays[0].ndim == len(self.inputs[0].shape) - 1
         if one:
             arrays = [array[None] for array in arrays]
+        self.resize([array.shape[1:] for array in arrays])
         if len({len(array) for array in arrays}) != 1:
             raise DataError(f"{self.name}: got batches of different lengths ({', '.join(str(len(array)) for array in arrays)})")
         rows = [self._run_one([array[index] for array in arrays]) for index in range(len(arrays[0]))]
@@ -117,6 +141,8 @@ class Session:
 
     def feed(self, example: Sequence[np.ndarray]) -> None:
         """Sets the inputs, one array an input, without a batch dimension, for the next `invoke`; recurrent states start at zero again."""
+        if self._problem:
+            raise self._problem
         self._interpreter.reset_all_variables()  # an LSTM would go on from the example before: errors of 0.4 in outputs of 0.7
         for array, detail, port in zip(example, self._inputs, self.inputs, strict=True):
             if (1, *array.shape) != port.shape:
@@ -129,6 +155,8 @@ class Session:
         Once tensors are allocated, each part stands behind the file's own operations as one DELEGATE, with the tensors that go into it
         and come out of it; what lies between is the part.
         """
+        if self._problem:
+            raise self._problem
         nodes = self._interpreter._get_ops_details()
         parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
         makers = {int(tensor): node for node in nodes if node["op_name"] != "DELEGATE" for tensor in node["outputs"]}

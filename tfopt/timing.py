@@ -105,6 +105,7 @@ def _cpu() -> str:
 
 def _examples(session: Session, data: Data | None, count: int) -> list[list[np.ndarray]]:
     if data is not None:
+        session.resize([data.input_shape])
         return [[x] for x in pipelines.to_arrays(data.test, count)[0]]
     generator = np.random.default_rng(0)
     return [[_random(port, generator) for port in session.inputs] for _ in range(count)]

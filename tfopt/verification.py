@@ -167,6 +167,7 @@ def _check_task(data: Data) -> None:
 
 
 def _check_fits(session: Session, data: Data) -> None:
+    session.resize([data.input_shape])
     takes, gives = [port.shape[1:] for port in session.inputs], [port.shape[1:] for port in session.outputs]
     if takes != [data.input_shape]:
         problem = f"takes {_shapes(takes)}, the examples of {data.name} are {data.input_shape}"

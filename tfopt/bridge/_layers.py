@@ -48,6 +48,8 @@ def counterpart(layer: Any, custom: Mapping[str, Any]) -> Any:
     kind = type(layer).__name__
     if kind in _NEVER:
         raise UnsupportedModel(f"layer {layer.name!r}: a {kind} holds a module of another framework, which can't be brought to Keras 2")
+    if problem := backend.lambda_activation(layer):
+        raise UnsupportedModel(problem)
     try:
         new = _rebuilt(layer, custom)
     except Carried:

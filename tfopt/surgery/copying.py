@@ -54,7 +54,9 @@ def check_supported(model: Any) -> None:
             f"{model.name!r} is a subclassed model: its layers' connections can't be seen. Rebuild it with the functional API: "
             "tf_keras.Model(inputs, outputs)"
         )
-    for layer in model.layers:
+    for layer in model._flatten_layers():
+        if problem := backend.lambda_activation(layer):
+            raise UnsupportedModel(f"{model.name!r}: {problem}")
         if backend.is_quantized(layer):
             raise UnsupportedModel(f"{model.name!r} is quantization-aware already (layer {layer.name!r}); quantize_aware comes last")
         if type(layer).__name__.startswith(("PruneLowMagnitude", "ClusterWeights")):

@@ -29,9 +29,14 @@ _TRANSFORMS = (
 
 
 class InputTransform(_transforms.InputLayerQuantize):
-    """TF-MOT's transform for inputs, with a name for the new layer that does not count up: it reaches the .tflite's bytes."""
+    """TF-MOT's transform for inputs, with a name for the new layer that does not count up: it reaches the .tflite's bytes.
+
+    Inputs of whole numbers (words of an Embedding, pixels before a Rescaling) stay as they are: they can't be quantized.
+    """
 
     def replacement(self, match_layer):
+        if not backend.tensorflow().as_dtype(match_layer.layer["config"]["dtype"]).is_floating:
+            return match_layer
         node = super().replacement(match_layer)
         node.layer["config"]["name"] = node.layer["name"] = f"quantize_{match_layer.layer['config']['name']}"
         return node
