@@ -302,8 +302,8 @@ def test_a_separable_convolution_takes_no_other_layers_name(digits, tmp_path):
 def test_inputs_of_whole_numbers_stay_as_they_are():
     keras = backend.keras()
     inputs = keras.Input((8, 8, 3), dtype="uint8")
-    x = layers.Conv2D(4, 3, activation="relu")(layers.Rescaling(1 / 255)(inputs))
-    model = nets.randomized(keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x))))
+    x = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
+    model = nets.randomized(keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(x))))
     generator = np.random.default_rng(0)
     data = tfopt.datasets.arrays(x=generator.integers(0, 256, (200, 8, 8, 3), "uint8"), y=np.arange(200) % 10)
     int8 = tfopt.convert(tfopt.quantize_aware(model, data), "int8")
