@@ -62,6 +62,8 @@ def kind_of(path: Path) -> str:
             raise UnsupportedModel(f"{path}: is a folder without a saved_model.pb, so no SavedModel; give the model's file or that folder")
         if not path.exists():
             raise UnsupportedModel(f"{path}: no such file; expected a .keras or .h5 file, a SavedModel's folder or a .tflite")
+        if not path.is_file():  # a pipe would be waited for without end
+            raise UnsupportedModel(f"{path}: is no regular file; expected a .keras or .h5 file, a SavedModel's folder or a .tflite")
         with path.open("rb") as file:
             start = file.read(8)
     if start.startswith(b"PK"):

@@ -60,7 +60,7 @@ class UnsupportedModel(TfoptError):
     @classmethod
     def of(cls, technique: str, model: Any, choices: Iterable[Any]) -> UnsupportedModel:
         """The error of a technique that can treat no layer of a model, with the reason for each."""
-        reasons = "; ".join(f"{choice.layer}: {choice.reason}" for choice in choices)
+        reasons = "; ".join(f"{choice.layer}: {choice.reason}" for choice in choices) or "it has none"
         return cls(f"{technique} can treat no layer of {model.name!r}: {reasons}")
 
 

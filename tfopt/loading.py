@@ -116,7 +116,7 @@ def _is_good(path: Path, check: Check, compilation: Any) -> bool:
     try:
         dataclasses.replace(check, custom=check.custom)(compilation)
     except UnsupportedModel as error:
-        log.info("%s: loaded without being compiled (%s)", path, str(error).removeprefix(f"{path}: "))
+        log.warning("%s: loaded without being compiled (%s)", path, str(error).removeprefix(f"{path}: "))
         return False
     return True
 
@@ -126,7 +126,7 @@ def _compiled_if_possible(path: Path, attempt: Callable[[bool], Any]) -> Any:
         return attempt(True)
     except Exception as error:  # a loss by a name that nobody knows, an optimizer of other years
         model = attempt(False)
-        log.info("%s: loaded without being compiled (%s)", path, _reason(error))
+        log.warning("%s: loaded without being compiled (%s)", path, _reason(error))
         return model
 
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from types import ModuleType
 from typing import Any
 
 from .. import backend
+from ..errors import UnsupportedModel
 
 
 @functools.cache
 def keras3() -> ModuleType:
-    """The module `keras` (Keras 3), after TensorFlow, whose chatter is kept off the terminal."""
+    """The module `keras` (Keras 3), after TensorFlow, whose chatter is kept off the terminal.
+
+    Raises:
+      UnsupportedModel: Keras is set to a framework that is not installed.
+    """
     backend.tensorflow()
-    return importlib.import_module("keras")
+    try:
+        return importlib.import_module("keras")
+    except ImportError as error:
+        chosen = os.environ.get("KERAS_BACKEND", "what ~/.keras/keras.json says")
+        raise UnsupportedModel(
+            f"Keras 3 can't be imported with its backend set to {chosen} ({error}); install that, or set KERAS_BACKEND=tensorflow"
+        ) from error
 
 
 def private(path: str) -> ModuleType:
