@@ -608,3 +608,12 @@ def test_the_page_has_every_key():
     kinds += [_inspections.Dtypes, _inspections.Coverage, _inspections.Fallback, _inspections.Memory, _inspections.OperationCount]
     missing = [f"{kind.__name__}.{field.name}" for kind in kinds for field in dataclasses.fields(kind) if f"`{field.name}`" not in page]
     assert missing == []
+
+
+def test_a_model_in_which_a_shape_got_lost_is_shown():
+    keras, tf = backend.keras(), backend.tensorflow()
+    inputs = keras.Input((8, 8, 1))
+    x = tf.ensure_shape(tf.squeeze(keras.layers.GlobalAveragePooling2D(keepdims=True)(inputs)), [None])
+    model = keras.Model(inputs, keras.layers.Dense(10, name="dense")(tf.expand_dims(x, -1)))
+    text = str(tfopt.inspect(model))
+    assert "tf.compat.v1.squeeze" in text and "prunes kernel: dense" in text

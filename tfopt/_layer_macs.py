@@ -54,7 +54,9 @@ def macs(layer: Any, call: Call) -> int | None:
 
 
 def _one(shape: Any) -> Shape:
-    """A shape with a free batch as 1."""
+    """A shape with a free batch as 1; of one whose very rank got lost, one open size."""
+    if getattr(shape, "rank", 0) is None:
+        return (None,)
     sizes = tuple(shape)
     return (1, *sizes[1:]) if sizes and sizes[0] is None else sizes
 

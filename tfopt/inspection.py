@@ -118,7 +118,10 @@ def _bytes(weight: Any) -> int:
 
 def _keras_ports(names: Sequence[str] | None, tensors: Sequence[Any] | None) -> tuple[Port, ...]:
     """None of a subclassed model, which does not say what it takes."""
-    return tuple(Port(name, tuple(x.shape), x.dtype.name) for name, x in zip(names or (), tensors or (), strict=True))
+    return tuple(
+        Port(name, (None,) if x.shape.rank is None else tuple(x.shape), x.dtype.name)
+        for name, x in zip(names or (), tensors or (), strict=True)
+    )
 
 
 def _plan(technique: str, model: Any) -> Plan:

@@ -90,7 +90,7 @@ def _activation(function: Callable | None, layer: Any) -> Any:
         return None
     if isinstance(function, _tf_activations.Keras3Activation):
         return function.of_keras3()
-    name = getattr(function, "__name__", "")
+    name = getattr(function, "__name__", "").removesuffix("_v2")  # tf.nn.softmax is softmax_v2
     if name == "hard_sigmoid":
         raise UnsupportedModel(
             f"layer {layer.name!r}: Keras 2's hard_sigmoid is clip(0.2 x + 0.5, 0, 1), which Keras 3 has no name for; save the model as .h5"
