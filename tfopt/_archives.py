@@ -23,9 +23,8 @@ from .errors import UnsupportedModel, shown
 
 LARGEST_CONFIG = 64 * 2**20  # bytes; NASNetLarge's has 0.6 MB
 HARMLESS = 256 * 2**20  # bytes that a file may always unpack to
-LARGEST_RATIO = (
-    100  # between unpacked and stored beyond that; Keras stores weights as they are, 1:1, and a gzip of a 90 % pruned model is 5:1
-)
+# Between unpacked and stored beyond that; Keras stores weights as they are, 1:1, and a gzip of a 90 % pruned model is 5:1.
+LARGEST_RATIO = 100
 MOST_MEMBERS = 10_000  # of an archive; Keras writes three, and some per vocabulary
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"

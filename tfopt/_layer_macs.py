@@ -33,9 +33,7 @@ def calls(model: Any, inputs: Sequence[Shape] | None = None, prefix: str = "") -
     """Each call of each layer of a functional model, in order: the layer's name (outer/inner), the layer, the call."""
     keras, nest = backend.keras(), backend.tensorflow().nest
     shapes = dict(zip(map(id, model.inputs), inputs or [_one(tensor.shape) for tensor in model.inputs], strict=True))
-    for node in (node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]):
-        if node.is_input:
-            continue
+    for node in backend.nodes_of(model):
         layer, outputs = node.layer, nest.flatten(node.outputs)
         call = Call([shapes[id(tensor)] for tensor in node.keras_inputs], _outputs(node, outputs, shapes), _named(node, shapes))
         shapes.update(zip(map(id, outputs), call.outputs, strict=True))

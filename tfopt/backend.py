@@ -145,6 +145,17 @@ def seeded(seed: int):
         holder.generator = before
 
 
+def nodes_of(model: Any) -> list[Any]:
+    """The calls of a functional tf_keras model's layers, each after those that it needs; inputs left out."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def is_wrapped(layer) -> bool:
+    """Whether a layer is one of TF-MOT's wrappers for pruning or clustering; asked by name, as below."""
+    return type(layer).__name__.startswith(("PruneLowMagnitude", "ClusterWeights"))
+
+
 def is_quantized(layer) -> bool:
     """Whether a layer emulates quantization (TF-MOT's wrappers); asked by name, so that TF-MOT need not be loaded."""
     return type(layer).__name__ in ("QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer", "QuantizeAnnotate")

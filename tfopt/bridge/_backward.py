@@ -48,13 +48,13 @@ class Returned:
         for layer in model2.layers:
             new.add(self._layer(layer))
         if top:
-            for node3, node2 in zip(nodes_of(new), _nodes2_of(model2), strict=True):
+            for node3, node2 in zip(nodes_of(new), backend.nodes_of(model2), strict=True):
                 self.pairs.append((node2.layer.name, node3.outputs[0], node2.outputs))
         return new
 
     def _walk(self, model2: Any, tensors: dict[int, Any], top: bool) -> None:
         tree = backend.tensorflow().nest
-        for node in _nodes2_of(model2):
+        for node in backend.nodes_of(model2):
             args, kwargs = tree.map_structure(lambda x: tensors.get(id(x), x), (node.call_args, node.call_kwargs))
             results = self._called(node.layer, args, kwargs)
             for old, new in zip(tree.flatten(node.outputs), keras3().tree.flatten(results), strict=True):
@@ -93,7 +93,7 @@ def check_functional(model2: Any) -> None:
                 f"{model2.name!r} is quantization-aware (layer {layer.name!r}), which Keras 3 has no layers for: save it as .h5, or "
                 "take the model from before quantize_aware"
             )
-        if kind_of(layer).startswith(("PruneLowMagnitude", "ClusterWeights")):
+        if backend.is_wrapped(layer):
             raise UnsupportedModel(
                 f"{model2.name!r} holds TF-MOT's wrapper {layer.name!r}; strip it first: strip_pruning, strip_clustering"
             )
@@ -102,11 +102,6 @@ def check_functional(model2: Any) -> None:
             f"{model2.name!r} is a subclassed model, or not built: its layers' connections can't be seen. Rebuild it with the functional "
             "API: tf_keras.Model(inputs, outputs)"
         )
-
-
-def _nodes2_of(model2: Any) -> list[Any]:
-    by_depth = model2._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
 def _copy_weights(old: Any, new: Any) -> None:

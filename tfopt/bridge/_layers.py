@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -121,12 +122,23 @@ def _from_config(layer: Any, custom: Mapping[str, Any], given: Mapping[str, Any]
         if key not in _NO_MATTER and not says_nothing:
             raise Carried(f"Keras 2's {kind} has no {key}")
         del config[key]
-    for key, value in config.items():
+    return cls(**translated(config, backend.keras(), lambda key: activation(getattr(layer, key), custom)))
+
+
+def translated(config: Mapping[str, Any], keras: ModuleType, activation_of: Callable[[str], Any]) -> dict[str, Any]:
+    """A config with its initializers, regularizers and constraints, and its activations, as those of another Keras.
+
+    Args:
+      keras: the module that they are to be of.
+      activation_of: "activation" or "recurrent_activation" -> the function.
+    """
+
+    def one(key: str, value: Any) -> Any:
         if key in _ACTIVATIONS:
-            config[key] = activation(getattr(layer, key), custom)
-        elif key.endswith(_VALUES):
-            config[key] = _value(key.rpartition("_")[2] + "s", value)
-    return cls(**config)
+            return activation_of(key)
+        return _value(keras, key.rpartition("_")[2] + "s", value) if key.endswith(_VALUES) else value
+
+    return {key: one(key, value) for key, value in config.items()}
 
 
 @functools.cache
@@ -162,11 +174,10 @@ def activation(function: Callable | None, custom: Mapping[str, Any]) -> Any:
     return _tf_activations.Keras3Activation(name) if name in _tf_activations.BY_NAME else name
 
 
-def _value(module: str, value: Any) -> Any:
-    """An initializer, regularizer or constraint; None where Keras 2 does not have it, since a fit from here on starts at given weights."""
+def _value(keras: ModuleType, module: str, value: Any) -> Any:
+    """An initializer, regularizer or constraint; none where that Keras has none: a fit from here starts at given weights."""
     if not isinstance(value, Mapping):
         return value
-    keras = backend.keras()
     cls = getattr(getattr(keras, module), value["class_name"], None)
     if cls is None:
         return "glorot_uniform" if module == "initializers" else None

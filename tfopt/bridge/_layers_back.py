@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UnsupportedModel
 from ._keras3 import keras3
-from ._layers import parameters
+from ._layers import parameters, translated
 
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
 _OTHER_NAME = {"SyncBatchNormalization": ("BatchNormalization", {"synchronized": True})}
@@ -24,8 +24,6 @@ _NO_MATTER = {
     "value_shape",
     "vocabulary_size",
 }
-_ACTIVATIONS = ("activation", "recurrent_activation")
-_VALUES = ("initializer", "regularizer", "constraint")
 
 
 def counterpart(layer: Any, custom: Mapping[str, Any]) -> Any:
@@ -72,14 +70,10 @@ def _from_config(layer: Any, given: Mapping[str, Any]) -> Any:
         if key not in _NO_MATTER and not key.endswith("initializer") and not says_nothing:
             raise UnsupportedModel(f"layer {layer.name!r}: Keras 3's {name} has no {key} = {config[key]!r}; save the model as .h5")
         del config[key]
-    for key, value in config.items():
-        if key in _ACTIVATIONS:
-            config[key] = _activation(getattr(layer, key), layer)
-        elif key.endswith(_VALUES):
-            config[key] = _value(key.rpartition("_")[2] + "s", value)
-        elif key == "axis" and isinstance(value, list | tuple):
-            config[key] = value[0] if len(value) == 1 else list(value)
-    return cls(**config)
+    axis = config.get("axis")
+    if isinstance(axis, list | tuple):
+        config["axis"] = axis[0] if len(axis) == 1 else list(axis)
+    return cls(**translated(config, keras3(), lambda key: _activation(getattr(layer, key), layer)))
 
 
 def _activation(function: Callable | None, layer: Any) -> Any:
@@ -97,16 +91,6 @@ def _activation(function: Callable | None, layer: Any) -> Any:
         )
     known = getattr(keras3().activations, name, None)
     return known if callable(known) and function.__module__.startswith(("tf_keras.", "tensorflow.")) else function
-
-
-def _value(module: str, value: Any) -> Any:
-    """An initializer, regularizer or constraint."""
-    if not isinstance(value, Mapping):
-        return value
-    cls = getattr(getattr(keras3(), module), value["class_name"], None)
-    if cls is None:
-        return "glorot_uniform" if module == "initializers" else None
-    return cls(**{key: one for key, one in value["config"].items() if key in parameters(cls) and one is not None})
 
 
 # Layers whose config holds other layers, or a function

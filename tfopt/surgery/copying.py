@@ -59,7 +59,7 @@ def check_supported(model: Any) -> None:
             raise UnsupportedModel(f"{model.name!r}: {problem}")
         if backend.is_quantized(layer):
             raise UnsupportedModel(f"{model.name!r} is quantization-aware already (layer {layer.name!r}); quantize_aware comes last")
-        if type(layer).__name__.startswith(("PruneLowMagnitude", "ClusterWeights")):
+        if backend.is_wrapped(layer):
             raise UnsupportedModel(f"{model.name!r} holds TF-MOT's wrapper {layer.name!r}; strip it first: strip_pruning")
 
 

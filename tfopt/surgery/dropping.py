@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .rewriting import Change, Changes, changed, kind, nodes, twin
+from .. import backend
+from .rewriting import Change, Changes, changed, kind, twin
 
 # At inference these hand on what they are given. A RandomCrop does not: it crops or resizes. RandomHeight and RandomWidth do, but the
 # size that they declare is open, which later layers may rely on.
@@ -25,8 +26,8 @@ def identities_dropped(model: Any) -> tuple[Any, Changes]:
     >>> changes["dropout"].reason
     'dropped: identity at inference'
     """
-    idle = {node.layer.name for node in nodes(model) if kind(node.layer) in IDENTITIES}
-    at_work = {node.layer.name for node in nodes(model) if node.call_kwargs.get("training") is True or not _same(node)}
+    idle = {node.layer.name for node in backend.nodes_of(model) if kind(node.layer) in IDENTITIES}
+    at_work = {node.layer.name for node in backend.nodes_of(model) if node.call_kwargs.get("training") is True or not _same(node)}
     gone = idle - at_work
     changes = {name: Change("dropped: identity at inference", merged=True) for name in sorted(gone)}
     return changed(model, changes, lambda layer: None if layer.name in gone else twin(layer))

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import backend
 from . import _scaling
-from .rewriting import Change, Changes, changed, kind, nodes, pairs, twin
+from .rewriting import Change, Changes, changed, kind, pairs, twin
 
 _PREPROCESSING = ("Rescaling", "Normalization")
 
@@ -50,7 +50,7 @@ def _chains(model: Any) -> list[list[Any]]:
     """From each first reader of an input the layers behind it, one after the other, as far as they preprocess or let that pass."""
     behind = {before.name: after for before, after in pairs(model)}
     inputs = {id(tensor) for tensor in model.inputs if _scaling.floating(tensor)}
-    starts = [node.layer for node in nodes(model) if len(node.keras_inputs) == 1 and id(node.keras_inputs[0]) in inputs]
+    starts = [node.layer for node in backend.nodes_of(model) if len(node.keras_inputs) == 1 and id(node.keras_inputs[0]) in inputs]
     chains = []
     for layer in starts:
         chain = []

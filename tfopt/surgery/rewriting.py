@@ -95,30 +95,24 @@ def own_functions(layers: Iterable[Any]) -> Any:
 def readings(model: Any) -> list[tuple[Any, list[Any]]]:
     """For each tensor that a layer makes, the layer and those that read it; the model's own outputs count as a reader None."""
     readers: dict[int, list[Any]] = {id(tensor): [None] for tensor in model.outputs}
-    for node in nodes(model):
+    for node in backend.nodes_of(model):
         for tensor in _flat(node.keras_inputs):
             readers.setdefault(id(tensor), []).append(node.layer)
-    return [(node.layer, readers.get(id(tensor), [])) for node in nodes(model) for tensor in _flat(node.outputs)]
+    return [(node.layer, readers.get(id(tensor), [])) for node in backend.nodes_of(model) for tensor in _flat(node.outputs)]
 
 
 def pairs(model: Any) -> list[tuple[Any, Any]]:
     """The layers (before, after) of which the one reads the other's output, both called once and nobody else reading it."""
-    calls = collections.Counter(id(node.layer) for node in nodes(model))
+    calls = collections.Counter(id(node.layer) for node in backend.nodes_of(model))
     alone = [(before, layers[0]) for before, layers in readings(model) if len(layers) == 1 and layers[0] is not None]
     return [(before, after) for before, after in alone if calls[id(before)] == calls[id(after)] == 1]
 
 
 def called_once(model: Any) -> list[tuple[Any, Any]]:
     """The layers that are called once, each with the node of its call."""
-    found = nodes(model)
+    found = backend.nodes_of(model)
     calls = collections.Counter(id(node.layer) for node in found)
     return [(node.layer, node) for node in found if calls[id(node.layer)] == 1]
-
-
-def nodes(model: Any) -> list[Any]:
-    """The calls of the model's layers, each after those that it needs; inputs left out."""
-    by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
 def kind(layer: Any) -> str:
@@ -165,7 +159,7 @@ class _Rebuilding:
         return new
 
     def _walk(self, model: Any, training: Any) -> None:
-        for node in nodes(model):
+        for node in backend.nodes_of(model):
             arguments, keywords = self._mapped(node.call_args), self._mapped(node.call_kwargs)
             if training is not None and keywords.get("training") is None and node.layer._call_spec.expects_training_arg:
                 keywords = {**keywords, "training": training}
