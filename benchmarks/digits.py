@@ -49,11 +49,11 @@ def measured() -> dict[str, float]:
     timed("import", importlib, "import_module")  # the doors to all heavy libraries go through it
     import tfopt
     from tfopt import conversion, loading, reporting, timing, training, verification
-    from tfopt.techniques import quantization
+    from tfopt.techniques import _quantizing
 
     timed("train", training, "fit_in_place")
     timed("convert", conversion, "convert")
-    timed("own: TF-MOT rewrites the graph", quantization, "_wrapped")
+    timed("own: TF-MOT rewrites the graph", _quantizing, "wrapped")
     timed("own: model files", loading, "load")
     timed("own: model files", loading, "save")
     timed("own: verify and time", verification, "reference")

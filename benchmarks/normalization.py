@@ -29,7 +29,7 @@ from rich.table import Table
 import tfopt
 from tfopt import backend, runtime, surgery
 from tfopt.surgery import activations, rewriting
-from tfopt.techniques import quantization
+from tfopt.techniques import _quantizable, quantization
 
 NETS = ("MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "ResNet50V2", "RegNetX002", "ConvNeXtTiny", "DenseNet121", "MobileNetV2")
 RESULTS = Path(__file__).parent / "results" / "normalization.json"
@@ -90,12 +90,12 @@ def without_normalization():
             fates = {path: fate.after(changes) for path, fate in fates.items()}
         return model, fates
 
-    before = quantization._normalized, quantization._WITH_OUTPUT, quantization._HANDING_ON
-    quantization._normalized, quantization._WITH_OUTPUT, quantization._HANDING_ON = bare, (), ()
+    before = quantization._normalized, _quantizable._WITH_OUTPUT, _quantizable._HANDING_ON
+    quantization._normalized, _quantizable._WITH_OUTPUT, _quantizable._HANDING_ON = bare, (), ()
     try:
         yield
     finally:
-        quantization._normalized, quantization._WITH_OUTPUT, quantization._HANDING_ON = before
+        quantization._normalized, _quantizable._WITH_OUTPUT, _quantizable._HANDING_ON = before
 
 
 def compared(name: str) -> dict:

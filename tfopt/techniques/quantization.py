@@ -24,29 +24,15 @@ Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient I
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .. import backend, bridge, options, pipelines, training
+from .. import bridge, options, pipelines, training
 from ..errors import DataError, UnsupportedModel
-from ..surgery import Fate, activations, copying, normalized, precision, rewriting
+from ..surgery import Fate, copying, normalized, precision, rewriting
 from ..surgery.selecting import Where, selector
-from ..tracing import record, record_plan
+from ..tracing import record_plan
 from ..types import Choice, Data, Fit
-
-# After these, and when nothing else reads their output, TF-MOT folds a BatchNorm while training, as the converter will. After a Dense it
-# would wrap one as well, but the converter then leaves the FULLY_CONNECTED in float.
-_FOLDING = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
-_BATCH_NORMS = ("BatchNormalization", "SyncBatchNormalization")
-# What TF-MOT takes as `activation=` of a layer with weights, less swish, which the converter leaves in float there.
-_INLINE_ACTIVATIONS = ("linear", "relu", "gelu", "softmax", "sigmoid", "tanh")
-_LAYER_ACTIVATIONS = (*_INLINE_ACTIVATIONS, "relu6", "swish")
-# What TF-MOT does not know, but the converter computes in int8 once the range of its output is known (all measured)...
-_WITH_OUTPUT = ("Multiply", "Subtract", "PReLU", "Rescaling", "UnitNormalization", "Dot")
-# ... and what hands on the values, and so the range, that it is given.
-_HANDING_ON = ("MaxPooling1D", "UpSampling1D", "RepeatVector", "GaussianNoise", "GaussianDropout", "AlphaDropout")
+from . import _quantizable, _quantizing
 
 
 def plan(model: Any, *, where: Where = None, fit: Fit | None = None, **_: Any) -> tuple[Choice, ...]:
@@ -86,27 +72,16 @@ def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None,
     record_plan("quantize_aware", choices)
     if not treated:
         raise UnsupportedModel.of("quantize_aware", model, choices)
-    quantized = _wrapped(_quantized_between(ready, treated), treated)
+    quantized = _quantizing.wrapped(_quantizing.quantized_between(ready, treated), treated)
     callbacks = _keep_zeros(quantized)
-    _calibrate(quantized, data)
+    _quantizing.calibrate(quantized, data)
     if fit is not None:
         training.fit_in_place(quantized, data, fit, name="quantize_aware", callbacks=callbacks)
     return quantized
 
 
 def _normalized(model: Any, fit: Fit | None) -> tuple[Any, dict[str, Fate]]:
-    return normalized(model, live=_is_live, inline=_may_stay_inside, deploy=fit is None)
-
-
-def _is_live(before: Any, after: Any) -> bool:
-    """Whether TF-MOT folds this BatchNorm itself, so that it goes on learning."""
-    linear = rewriting.activation_name(before) == "linear"
-    return rewriting.kind(after) in _BATCH_NORMS and rewriting.kind(before) in _FOLDING and linear and not _is_dilated(before)
-
-
-def _may_stay_inside(layer: Any) -> bool:
-    name = rewriting.activation_name(layer)
-    return name in _INLINE_ACTIVATIONS or name in activations.FUSABLE.get(rewriting.kind(layer), ())
+    return normalized(model, live=_quantizable.is_live, inline=_quantizable.may_stay_inside, deploy=fit is None)
 
 
 def _plan(model: Any, ready: Any, fates: dict[str, Fate], where: Where) -> tuple[tuple[Choice, ...], set[str]]:
@@ -116,7 +91,7 @@ def _plan(model: Any, ready: Any, fates: dict[str, Fate], where: Where) -> tuple
     originals = {name: (path, layer) for path, layer in layers for name in fates[path].layers if not fates[path].merged}
     found = {layer.name: _choice(layer, *originals[layer.name], chosen) for _, layer in copying.all_layers(ready)}
     for before, after in rewriting.pairs(ready):  # a BatchNorm goes with its convolution, whatever `where` says of it
-        if _is_live(before, after):
+        if _quantizable.is_live(before, after):
             convolution = found[before.name].treated
             reason = f"folded into {before.name}" if convolution else f"{before.name} before it stays float, so this too"
             found[after.name] = Choice(after.name, convolution, reason)
@@ -127,7 +102,7 @@ def _plan(model: Any, ready: Any, fates: dict[str, Fate], where: Where) -> tuple
 def _choice(layer: Any, path: str, original: Any, chosen) -> Choice:
     if not chosen(path, original):
         return Choice(layer.name, False, "not named by `where`")
-    problem = _problem(layer)
+    problem = _quantizable.problem_with(layer)
     return Choice(layer.name, False, f"{problem}; left as it is") if problem else Choice(layer.name, True, "8 bits")
 
 
@@ -142,91 +117,6 @@ def _of_fate(path: str, layer: Any, fate: Fate, found: dict[str, Choice]) -> Cho
         return Choice(path, treated, "; ".join(reasons) + ("" if main.treated else ", which stays float"))
     left = [f"{choice.layer}: {choice.reason}" for choice in others if not choice.treated and choice.reason != main.reason]
     return Choice(path, main.treated, "; ".join([*reasons, main.reason, *left]))
-
-
-def _problem(layer: Any) -> str | None:
-    """Why a layer can't be quantized; None where it can."""
-    kind, activation = type(layer).__name__, rewriting.activation_name(layer)
-    if kind in _BATCH_NORMS:
-        return f"a {kind} that neither follows a linear layer alone nor is one of the last axis"
-    if kind in ("Maximum", "Minimum"):
-        return f"TF-MOT can't quantize {kind}, and the converter gives all its inputs the range of one: look at the agreement"
-    if not (kind == "SeparableConv2D" or _own_config(layer) is not None or _registry().supports(layer)):
-        return f"TF-MOT can't quantize {kind}"
-    if kind == "Activation" and not (activation in _LAYER_ACTIVATIONS or _own_config(layer) is not None):
-        return f"the converter computes {activation} in float"
-    if kind != "Activation" and activation is not None and not _may_stay_inside(layer):
-        return f"{kind} with activation {activation!r} does not become int8"
-    if kind == "ReLU" and layer.threshold:
-        return "the converter computes a ReLU with a threshold in float"
-    if kind in ("Dense", "BatchNormalization") and len(layer.input_shape) > 2:
-        return f"the converter computes a {kind} on more than one axis in float"
-    if _is_dilated(layer):
-        return f"the converter computes a dilated {kind} that is quantization-aware in float"
-    return None
-
-
-def _is_dilated(layer: Any) -> bool:
-    return any(rate != 1 for rate in getattr(layer, "dilation_rate", ()))
-
-
-def _quantized_between(model: Any, treated: set[str]) -> Any:
-    """The model with a quantization of its own on each value that goes from an untreated layer into a treated one.
-
-    Without it the converter leaves the treated layer in float, too (a convolution behind a Rescaling), and TF-MOT asks the untreated
-    layer for a quantization that it can't give (a convolution with elu).
-    """
-    quantizers, layers = backend.tfmot().quantization.keras.quantizers, backend.tfmot_private("quantization.keras.quantize_layer")
-    into = {
-        before.name
-        for before, readers in rewriting.readings(model)
-        if before.name not in treated and any(reader is not None and reader.name in treated for reader in readers)
-    }
-
-    def after(layer, results):
-        if layer.name not in into or not getattr(getattr(results, "dtype", None), "is_floating", False):
-            return results
-        quantizer = quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
-        return layers.QuantizeLayer(quantizer, name=f"quantize_{next(names)}_{layer.name.replace('.', '_')}")(results)
-
-    names = itertools.count()
-    return rewriting.rebuilt(model, rewriting.twin, after) if into else model
-
-
-def _wrapped(model: Any, treated: set[str]) -> Any:
-    """The model with TF-MOT's wrappers around the treated layers, their ranges not yet calibrated."""
-    from . import _tf_quantization
-
-    quantization, keras = backend.tfmot().quantization.keras, backend.keras()
-
-    def annotate(layer):
-        return quantization.quantize_annotate_layer(layer, _own_config(layer)) if layer.name in treated else layer
-
-    with backend.trusted_lambdas(), quantization.quantize_scope(), rewriting.own_functions(model.layers):
-        annotated = keras.models.clone_model(model, clone_function=annotate)
-        return backend.without_autograph(quantization.quantize_apply, model)(annotated, _tf_quantization.Scheme())
-
-
-def _own_config(layer: Any) -> Any | None:
-    """A QuantizeConfig where TF-MOT's default refuses the layer."""
-    kind, registry = rewriting.kind(layer), backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
-    configs = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_configs")
-    if kind in _WITH_OUTPUT or (kind == "Activation" and activations.computes(layer, activations.hard_swish)):
-        return configs.Default8BitOutputQuantizeConfig()
-    if kind in _HANDING_ON:
-        return configs.NoOpQuantizeConfig()
-    if kind == "Activation" or rewriting.activation_name(layer) != "relu6":
-        return None
-    kernel = "depthwise_kernel" if kind == "DepthwiseConv2D" else "kernel"  # ReLU6 fused into it, which the converter can fuse as well
-    config = {
-        "Dense": registry.Default8BitQuantizeConfig,
-        "Conv2DTranspose": registry.Default8BitConvTransposeQuantizeConfig,
-    }.get(kind, registry.Default8BitConvQuantizeConfig)
-    return config([kernel], [], True)
-
-
-def _registry() -> Any:
-    return backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry").Default8BitQuantizeRegistry()
 
 
 def _keep_zeros(quantized: Any) -> list[Any]:
@@ -244,46 +134,3 @@ def _keep_zeros(quantized: Any) -> list[Any]:
 
     masks = [(weight, mask) for weight, mask in masks if not mask.all()]
     return [_tf_quantization.Remask(masks)] if masks else []
-
-
-def _calibrate(quantized: Any, data: Data) -> None:
-    """Sets every range: a weight's from the weight, an activation's from the smallest and largest value over the calibration examples."""
-    from . import _tf_quantization
-
-    for layer in quantized.layers:
-        for weight, quantizer, ranges in getattr(layer, "_weight_vars", ()):
-            quantizer(weight, True, weights=ranges)
-    observer = _tf_quantization.Observer()
-    with _replaced(_activation_quantizers(quantized), observer):
-        for x, _ in pipelines.batches(data.calibration, 64):
-            quantized(x, training=False)
-    found = {}
-    for ranges, low, high in observer.seen.values():
-        low, high = min(low, 0.0), max(high, 0.0)  # zero must be a value that int8 can hold exactly: padding is zero
-        ranges["min_var"].assign(low)
-        ranges["max_var"].assign(high)
-        found[ranges["min_var"].name.removesuffix("_min:0")] = [low, high]
-    record("ranges", technique="quantize_aware", ranges=found)
-
-
-def _activation_quantizers(quantized: Any) -> Iterator[tuple[Any, str]]:
-    """The attributes, as (object, name), that hold a quantizer of activations or, wrappers' outputs, a list of one."""
-    for layer in quantized.layers:
-        if getattr(layer, "quantizer", None) is not None:
-            yield layer, "quantizer"
-        for activation in getattr(layer, "_quantize_activations", ()):
-            yield activation, "quantizer"
-        if getattr(layer, "_output_quantizers", None):
-            yield layer, "_output_quantizers"
-
-
-@contextlib.contextmanager
-def _replaced(holders: Iterable[tuple[Any, str]], observer: Any) -> Iterator[None]:
-    before = [(holder, name, getattr(holder, name)) for holder, name in holders]
-    try:
-        for holder, name, value in before:
-            setattr(holder, name, [observer] if isinstance(value, list) else observer)
-        yield
-    finally:
-        for holder, name, value in before:
-            setattr(holder, name, value)
