@@ -43,6 +43,7 @@ USERS = {
     "_flatbuffer": {"runtime", "measures", "inspection"},
     "_inspect_text": {"inspection"},
     "_inspections": {"inspection"},
+    "_inputs": {"conversion"},
     "_layer_macs": {"inspection"},
     "_lifetimes": {"inspection"},
     "_plots": {"reporting"},

@@ -124,6 +124,37 @@ def test_content_and_classes_change_the_fingerprint():
     assert len({datasets.arrays(**call).fingerprint for call in calls}) == len(calls)
 
 
+def test_digits_are_still_the_same(digits):
+    """A fingerprint is in the names of run folders: another one for the same data would make every run anew."""
+    assert digits.fingerprint == "fb431cca5792cbf3203ce00c2112d993bbfb035bf34a8967a77903c4a219a645"
+
+
+def test_several_inputs_are_split_together_and_checked_each(tmp_path):
+    x, y = images()
+    words = np.arange(60, dtype=np.int64)[:, None] * [1, 1000]
+    np.save(tmp_path / "words.npy", words)
+    data = datasets.arrays(x={"image": x, "words": str(tmp_path / "words.npy")}, y=y, classes=["a", "b", "c"])
+    assert data.input_shape == {"image": (5, 4, 1), "words": (2,)}
+    assert data.input_dtype == {"image": "float32", "words": "int32"}
+    for part, (inputs, labels) in parts_of(data).items():
+        rows = inputs["words"][:, 0]
+        np.testing.assert_allclose(inputs["image"], x[rows] / 255, atol=1e-6, err_msg=part)
+        np.testing.assert_array_equal(labels, y[rows])
+        np.testing.assert_array_equal(inputs["words"], words[rows])
+        assert inputs["words"].dtype == np.int32
+    assert datasets.arrays(x={"words": words, "image": x}, y=y, classes=["a", "b", "c"]).fingerprint == data.fingerprint
+    swapped = datasets.arrays(x={"image": words, "words": x}, y=y, classes=["a", "b", "c"])
+    assert swapped.fingerprint != data.fingerprint
+
+
+def test_integers_are_taken_as_they_are():
+    words = np.arange(120).reshape(60, 2) * 1000
+    data = datasets.arrays(x=words, y=Y)
+    assert (data.input_shape, data.input_dtype) == ((2,), "int32")
+    x = np.concatenate([parts_of(data)[part][0] for part in PARTS])
+    np.testing.assert_array_equal(x[x[:, 0].argsort()], words)
+
+
 def with_nan(value):
     x = images(dtype=np.float32)[0]
     x[[17, 40], 2, 1, 0] = value
@@ -149,6 +180,11 @@ BAD_ARRAYS = {
     "no labels": ({"y": Y[:0]}, "y has shape"),
     "no features": ({"x": X.reshape(-1)}, r"x has shape \(1200,\)"),
     "16 bits": ({"x": X.astype(np.uint16)}, "x holds uint16; should be uint8"),
+    "integers beyond int32": ({"x": X.astype(np.int64) << 24}, "x: holds integers from .* should fit int32"),
+    "no inputs": ({"x": {}}, "x: is a dict without inputs"),
+    "inputs of different lengths": ({"x": {"image": X, "row": X[1:]}}, r"x\['row'\] has 59 examples and y 60 labels"),
+    "one input damaged": ({"x": {"image": X, "row": with_nan(np.nan)}}, r"x\['row'\]: 2 of 60 examples hold NaN"),
+    "one input of another kind": ({"x": {"image": X.astype(bool), "row": X}}, r"x\['image'\] holds bool; should be uint8"),
     "objects": ({"x": X.astype(object)}, "x holds object"),
     "too small for its classes": ({"x": X[:9], "y": Y[:9]}, "y: 9 examples of 3 classes can't be split"),
 }

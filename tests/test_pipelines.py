@@ -217,10 +217,12 @@ def test_a_model_that_does_not_fit_is_refused(digits, shape, outputs, message):
         pipelines.check_fits(dense(shape, outputs), digits)
 
 
-def test_models_of_several_inputs_or_none_yet_are_refused(digits):
+def test_models_of_several_outputs_or_none_yet_are_refused(digits):
     keras = backend.keras()
-    one, two = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
-    with pytest.raises(DataError, match="has 2 inputs and 1 outputs"):
+    one, two = keras.Input((8, 8, 1), name="one"), keras.Input((8, 8, 1), name="two")
+    with pytest.raises(DataError, match=r"has 2 inputs, data 'digits' one array without a name.*x=\{'one': ..., 'two': ...\}"):
         pipelines.check_fits(keras.Model([one, two], keras.layers.Add()([one, two])), digits)
+    with pytest.raises(DataError, match="has 1 inputs and 2 outputs"):
+        pipelines.check_fits(keras.Model(one, [one, one]), digits)
     with pytest.raises(DataError, match="has 0 inputs"):
         pipelines.check_fits(keras.Sequential([keras.layers.Dense(10)]), digits)

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def _leave(folder: str) -> None:
     os._exit(0)  # at once: nobody waits for TensorFlow to tidy up
 
 
-def _convert(tf: Any, model: str, signature: str | None, calibration: str | None, settings: Mapping[str, Any]) -> bytes:
+def _convert(tf: Any, model: str, signature: str | None, calibration: Mapping[str, str] | None, settings: Mapping[str, Any]) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(model, signature_keys=signature and [signature])
     if settings["optimize"]:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -71,11 +71,18 @@ def _convert(tf: Any, model: str, signature: str | None, calibration: str | None
     if settings["io"]:
         converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(settings["io"])
     if calibration:  # a quantization-aware model brings its ranges with it
-        examples = np.load(calibration)
-        converter.representative_dataset = lambda: ([examples[i : i + 1]] for i in range(len(examples)))
+        examples = {name: np.load(path) for name, path in calibration.items()}
+        converter.representative_dataset = lambda: _singly(examples)
         # with plain TFLITE_BUILTINS as the second choice an operation without an int8 kernel stays float instead of ending everything
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter.convert()
+
+
+def _singly(examples: Mapping[str, np.ndarray]) -> Iterator[list[np.ndarray] | dict[str, np.ndarray]]:
+    """Batches of one example; of several inputs by name, because the file has them in an order of its own."""
+    for index in range(len(next(iter(examples.values())))):
+        example = {name: array[index : index + 1] for name, array in examples.items()}
+        yield example if len(example) > 1 else list(example.values())
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import backend, bridge, options, pipelines
+from . import _inputs, backend, bridge, options, pipelines
 from ._worker import Worker, WorkerDied
-from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
+from .errors import ConversionError, OptionError, UnsupportedModel, nearest, shown
 from .surgery import precision
 from .types import Artifact, Call, Data, SavedModel
 
@@ -105,8 +105,8 @@ def convert(
     Args:
       model: a built tf_keras or Keras 3 model, or a `SavedModel` (what `tfopt.load` gives for a SavedModel's folder).
       format: a key of FORMATS.
-      data: its calibration examples give int8 its ranges, and its input_shape fixes the model's free dimensions. Not needed by other
-        formats and for quantization-aware models.
+      data: its calibration examples give int8 its ranges, its input_shape fixes the model's free dimensions, and where it holds indices
+        the file takes int32. Not needed by other formats and for quantization-aware models.
       name: the artifact's; by default the model's name and the format's label.
       steps: what made the model; kept in the artifact.
       timeout: seconds that the converter may take, above 0 and at most 1,000,000.
@@ -131,15 +131,16 @@ def convert(
         model = precision.in_float32(model)
     if data is not None:
         pipelines.check_data(data)
-    quantization_aware = any(backend.is_quantized(layer) for layer in _layers(model))
+    quantization_aware = any(backend.is_quantized(layer) for layer in _inputs.layers_of(model))
     if quantization_aware and format != "int8":
         raise ConversionError(
             f"{model.name} to {format}: the model is quantization-aware, and its {format} file would carry int8's rounding; "
             "convert it to int8, or convert the model from before quantize_aware"
         )
-    examples = None if format != "int8" or quantization_aware else _calibration(model, data)
+    examples = None if format != "int8" or quantization_aware else _inputs.calibration(model, data)
     tag = label(Call(format, format_options))
-    content = _converted(model, f"{model.name} to {tag}", examples, _shapes(model, f"{model.name} to {tag}", data), settings, timeout)
+    specs = _inputs.specs(model, f"{model.name} to {tag}", data)
+    content = _converted(model, f"{model.name} to {tag}", examples, specs, settings, timeout)
     return Artifact(name or re.sub(r"[^\w.-]+", "-", f"{model.name}-{tag}"), tag, content, tuple(steps))
 
 
@@ -207,49 +208,11 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _layers(model: Any) -> Sequence[Any]:
-    """Every layer of a Keras model, at any depth; a SavedModel shows none.
-
-    Not its `submodules`: of an LSTM with dropout that has run once, TensorFlow can't list them ("Error processing property").
-    """
-    return () if isinstance(model, SavedModel) else list(model._flatten_layers())
-
-
-def _calibration(model: Any, data: Data | None) -> np.ndarray:
-    if data is None:
-        raise DataError(f"{model.name} to int8: calibration data is needed for the ranges of its activations; give data=")
-    if len(model.inputs) != 1:
-        raise DataError(f"{model.name} to int8: the model has {len(model.inputs)} inputs, and calibration data is for one only")
-    _check_shape(model, f"{model.name} to int8", data)
-    examples = pipelines.to_arrays(data.calibration)[0]
-    if not len(examples):
-        raise DataError(f"{model.name} to int8: {data.name} has no calibration examples; it needs one or more, a few hundred are good")
-    return examples.astype(backend.tensorflow().dtypes.as_dtype(model.inputs[0].dtype).as_numpy_dtype)
-
-
-def _check_shape(model: Any, what: str, data: Data) -> None:
-    expected = tuple(model.inputs[0].shape[1:])
-    if not pipelines.same_shape(expected, data.input_shape):
-        raise DataError(f"{what}: the model takes examples of shape {expected}, those of {data.name} are {data.input_shape}")
-
-
-def _shapes(model: Any, what: str, data: Data | None) -> list[list[int | None]]:
-    """The shapes of the file's inputs. Free sizes stand in the file as 1, and it runs as if they were, so data fixes them."""
-    if isinstance(model, SavedModel):
-        return []
-    recurrent = any(isinstance(layer, backend.keras().layers.RNN) for layer in _layers(model))
-    shapes = [[tensor.shape[0] or (1 if recurrent else None), *tensor.shape[1:]] for tensor in model.inputs]
-    if data is not None and len(shapes) == 1 and None in shapes[0][1:]:
-        _check_shape(model, what, data)
-        shapes[0][1:] = data.input_shape
-    return shapes
-
-
 def _converted(
     model: Any,
     what: str,
-    examples: np.ndarray | None,
-    shapes: Sequence[Sequence[int | None]],
+    examples: Mapping[str, np.ndarray] | None,
+    specs: Sequence[Any],
     settings: Mapping[str, Any],
     timeout: float,
 ) -> bytes:
@@ -257,7 +220,7 @@ def _converted(
         try:
             worker = _ready_worker()  # it imports TensorFlow while the model is written
             with tempfile.TemporaryDirectory(dir=worker.folder) as folder:
-                request = _written(model, what, examples, shapes, Path(folder))
+                request = _written(model, what, examples, specs, Path(folder))
                 return _answer(worker, what, {**request, "settings": settings, "timeout": timeout})
         except OSError as error:
             raise ConversionError(f"{what}: temporary files can't be written ({error}); {_MORE_SPACE}") from error
@@ -265,17 +228,16 @@ def _converted(
             _stop_if_dead()
 
 
-def _written(
-    model: Any, what: str, examples: np.ndarray | None, shapes: Sequence[Sequence[int | None]], folder: Path
-) -> dict[str, str | None]:
+def _written(model: Any, what: str, examples: Mapping[str, np.ndarray] | None, specs: Sequence[Any], folder: Path) -> dict[str, Any]:
     request = {"model": str(folder / "model"), "signature": None, "calibration": None, "result": str(folder / "result.tflite")}
     if examples is not None:
-        request["calibration"] = str(folder / "calibration.npy")
-        np.save(request["calibration"], examples)
+        request["calibration"] = {name: str(folder / f"calibration{number}.npy") for number, name in enumerate(examples)}
+        for name, path in request["calibration"].items():
+            np.save(path, examples[name])
     if isinstance(model, SavedModel):
         return {**request, "model": str(model.path), "signature": model.signature}
     try:
-        _save_as_function(model, shapes, request["model"])
+        _save_as_function(model, specs, request["model"])
     except OSError:
         raise
     except Exception as error:  # tracing runs the model's own code, which may raise anything
@@ -283,15 +245,11 @@ def _written(
     return request
 
 
-def _save_as_function(model: Any, shapes: Sequence[Sequence[int | None]], folder: str) -> None:
+def _save_as_function(model: Any, specs: Sequence[Any], folder: str) -> None:
     """A SavedModel of one function and its variables. Saving the Keras model would trace every layer: 12 s for a MobileNetV2, not 3."""
     tf = backend.tensorflow()
-    signature = [
-        tf.TensorSpec(shape, tensor.dtype, name=input_name)
-        for shape, input_name, tensor in zip(shapes, model.input_names, model.inputs, strict=True)
-    ]
 
-    @tf.function(input_signature=signature, autograph=False)  # autograph would leave a .py file in the temporary folder
+    @tf.function(input_signature=specs, autograph=False)  # autograph would leave a .py file in the temporary folder
     def predict(*inputs):
         return model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
 

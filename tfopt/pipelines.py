@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,23 +28,61 @@ from .types import Data, Fit
 _arrays: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def examples(x: np.ndarray, y: np.ndarray) -> Any:
+def per_input(function: Callable[..., Any], x: Any, *others: Any) -> Any:
+    """`function` of x; where x is a dict of inputs by name, of each of them, and of the same input of the `others`.
+
+    >>> per_input(len, {"image": [1, 2], "row": [3]})
+    {'image': 2, 'row': 1}
+    """
+    if isinstance(x, dict):
+        return {name: function(one, *(other[name] for other in others)) for name, one in x.items()}
+    return function(x, *others)
+
+
+def in_order(values: Any, names: Sequence[str], taker: str, giver: str) -> list[Any]:
+    """The values for the inputs `names` of a model, in their order: a dict's by name; any other value is that of an only input.
+
+    Raises:
+      DataError: inputs without a value, or values without an input; `taker` and `giver` say whose.
+    """
+    if isinstance(values, Mapping):
+        if problems := [f"lacks {name!r}" for name in names if name not in values] + [
+            f"has {name!r}, which is no input" for name in values if name not in names
+        ]:
+            raise DataError(f"{taker} takes {_listed(names)}; {giver} {' and '.join(problems)}; name the arrays like the model's inputs")
+        return [values[name] for name in names]
+    if len(names) != 1:
+        example = ", ".join(f"{name!r}: ..." for name in names)
+        raise DataError(f"{taker} has {len(names)} inputs, {giver} one array without a name; give an array for each: x={{{example}}}")
+    return [values]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"the input{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+def examples(x: Any, y: np.ndarray) -> Any:
     """A tf.data set of single examples (x, y) over arrays in memory.
 
-    x: (n, ...) uint8, which comes out as float32 in 0..1, or float32, which comes out as it is. y: (n,) int32.
+    x: (n, ...) uint8, which comes out as float32 in 0..1, or float32 or int32, which come out as they are; or a dict of such arrays
+    by input name. y: (n,) int32.
     """
     tf = backend.tensorflow()
     with tf.device("CPU:0"):
-        arrays = tf.constant(x), tf.constant(y)
+        arrays = per_input(tf.constant, x), tf.constant(y)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).map(_scaled)
     _arrays[dataset] = arrays
     return dataset
 
 
 def _scaled(x: Any, y: Any) -> tuple[Any, Any]:
+    return per_input(_without_bytes, x), y
+
+
+def _without_bytes(x: Any) -> Any:
     tf = backend.tensorflow()
     # Multiplied, not divided: TensorFlow's graph optimizer rewrites a division into this in some graphs and not in others.
-    return (tf.cast(x, tf.float32) * np.float32(1 / 255), y) if x.dtype == tf.uint8 else (x, y)
+    return tf.cast(x, tf.float32) * np.float32(1 / 255) if x.dtype == tf.uint8 else x
 
 
 def training_batches(data: Data, fit: Fit, first_epoch: int = 0) -> Any:
@@ -54,7 +93,7 @@ def training_batches(data: Data, fit: Fit, first_epoch: int = 0) -> Any:
 
     Returns:
       A tf.data set of `(fit.epochs - first_epoch) * steps_per_epoch(data, fit)` batches (x, y): x (batch, *input_shape),
-      augmented by `data.augmentation`; y (batch,).
+      augmented by `data.augmentation`, or a dict of such by input name; y (batch,).
 
     Raises:
       OptionError: `first_epoch` is not in 0..fit.epochs.
@@ -71,11 +110,12 @@ def training_batches(data: Data, fit: Fit, first_epoch: int = 0) -> Any:
         order = tf.random.experimental.stateless_shuffle(tf.range(count), order_seed)
 
         def batch(rows, places):
-            images, labels = _scaled(tf.gather(x, rows), tf.gather(y, rows))
+            inputs, labels = _scaled(per_input(lambda one: tf.gather(one, rows), x), tf.gather(y, rows))
             if data.augmentation is None:
-                return images, labels
+                return inputs, labels
             seeds = augmentation_seed + tf.stack([tf.zeros_like(places), places], axis=1)
-            return tf.map_fn(lambda one: data.augmentation(*one), (images, seeds), fn_output_signature=images.dtype), labels
+            kinds = per_input(lambda one: one.dtype, inputs)
+            return tf.map_fn(lambda one: data.augmentation(*one), (inputs, seeds), fn_output_signature=kinds), labels
 
         batches = tf.data.Dataset.from_tensor_slices((order, tf.range(count))).batch(fit.batch_size)
         return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -112,24 +152,27 @@ def batches(dataset: Any, batch_size: int) -> Any:
     return together.prefetch(tf.data.AUTOTUNE)
 
 
-def to_arrays(dataset: Any, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The first `limit` examples of a data set (all without it) as numpy arrays: x (n, *input_shape), y (n,)."""
+def to_arrays(dataset: Any, limit: int | None = None) -> tuple[Any, np.ndarray]:
+    """The first `limit` examples of a data set (all without it) as numpy arrays: x (n, *input_shape) or a dict of such, y (n,)."""
     chunks = list(batches(dataset if limit is None else dataset.take(limit), 1024).as_numpy_iterator())
     if not chunks:
-        specs = dataset.element_spec
-        x, y = (np.empty((0, *spec.shape), spec.dtype.as_numpy_dtype) for spec in specs)
-        return x, y
-    x, y = (np.concatenate(part) for part in zip(*chunks, strict=True))
-    return x, y
+        x, y = dataset.element_spec
+        return per_input(_no_example, x), _no_example(y)
+    x, y = zip(*chunks, strict=True)
+    return per_input(lambda *parts: np.concatenate(parts), *x), np.concatenate(y)
+
+
+def _no_example(spec: Any) -> np.ndarray:
+    return np.empty((0, *spec.shape), spec.dtype.as_numpy_dtype)
 
 
 def _in_memory(dataset: Any) -> tuple[Any, Any]:
     if dataset in _arrays:
         return _arrays[dataset]
     tf = backend.tensorflow()
+    x, y = to_arrays(dataset)
     with tf.device("CPU:0"):
-        x, y = (tf.constant(array) for array in to_arrays(dataset))
-    return x, y
+        return per_input(tf.constant, x), tf.constant(y)
 
 
 def shrink(data: Data, *, train: int = 256, validation: int = 128, test: int = 128, calibration: int = 64) -> Data:
@@ -157,19 +200,26 @@ def check_fits(model: Any, data: Data) -> None:
       DataError: says both shapes, and how to make them the same; or `data` is none.
     """
     check_data(data)
-    if len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
+    if not model.inputs or len(model.outputs or ()) != 1:
         raise DataError(
             f"model {model.name!r} has {len(model.inputs or ())} inputs and {len(model.outputs or ())} outputs; "
-            f"data {data.name!r} needs one of each, a functional or sequential model that has been built"
+            f"data {data.name!r} needs inputs and one output, a functional or sequential model that has been built"
         )
-    takes, gives = tuple(model.inputs[0].shape)[1:], tuple(model.outputs[0].shape)[1:]
-    if not same_shape(takes, data.input_shape):
-        raise DataError(
-            f"model {model.name!r} takes examples of shape {takes}, data {data.name!r} has {data.input_shape}; "
-            "build the model with data.input_shape, or bring the data into the model's shape"
-        )
+    shapes = in_order(data.input_shape, model.input_names, f"model {model.name!r}", f"data {data.name!r}")
+    for name, tensor, given in zip(model.input_names, model.inputs, shapes, strict=True):
+        takes = tuple(tensor.shape)[1:]
+        if not same_shape(takes, given):
+            raise DataError(
+                f"model {model.name!r} takes examples of shape {takes}{_at(name, data)}, data {data.name!r} has {given}; "
+                "build the model with data.input_shape, or bring the data into the model's shape"
+            )
+    gives = tuple(model.outputs[0].shape)[1:]
     if gives != (data.num_classes,):
         raise DataError(
             f"model {model.name!r} gives outputs of shape {gives}, data {data.name!r} has {data.num_classes} classes and needs "
             f"({data.num_classes},); end the model in Dense({data.num_classes}, activation='softmax')"
         )
+
+
+def _at(name: str, data: Data) -> str:
+    return f" at the input {name!r}" if isinstance(data.input_shape, dict) else ""

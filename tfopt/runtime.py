@@ -6,13 +6,13 @@ import contextlib
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import _flatbuffer, backend, options
+from . import _flatbuffer, backend, options, pipelines
 from .errors import ArtifactError, DataError, OptionError, shown
 from .types import Artifact
 
@@ -101,12 +101,32 @@ class Session:
                 self._interpreter.resize_tensor_input(detail["index"], shape)
             self._allocate()
 
-    def run(self, x: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | tuple[np.ndarray, ...]:
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the model called the inputs, in the order of `inputs`; the tensors' names where the file does not say it.
+
+        The order is the file's own, so several inputs are told apart by name only.
+        """
+        signatures = self._interpreter.get_signature_list()
+        details = self._interpreter.get_signature_runner().get_input_details() if len(signatures) == 1 else {}
+        names = {detail["index"]: name for name, detail in details.items()}
+        return tuple(names.get(detail["index"], detail["name"]) for detail in self._inputs)
+
+    def arranged(self, values: Any, giver: str = "the example") -> list[Any]:
+        """The values of a dict by input name, in the order of `inputs`; any other value is that of the only input.
+
+        Raises:
+          DataError: they are not those of the inputs; `giver` says whose they are.
+        """
+        return pipelines.in_order(values, self.input_names, self.name, giver)
+
+    def run(self, x: np.ndarray | Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> np.ndarray | tuple[np.ndarray, ...]:
         """The outputs for one example, or for a batch of them run one by one.
 
         Args:
-          x: the input of shape `inputs[0].shape[1:]`, or a batch `(n, *inputs[0].shape[1:])`; a list of them for several inputs. It
-            is quantized (rounded to nearest, clipped) where the file takes int8 or uint8, unless it has that dtype already.
+          x: the input of shape `inputs[0].shape[1:]`, or a batch `(n, *inputs[0].shape[1:])`; for several inputs a dict of them by
+            name, or a list in the order of `inputs`. Each is quantized (rounded to nearest, clipped) where the file takes int8 or
+            uint8, unless it has that dtype already.
 
         Returns:
           What the file puts out, dequantized to float32: `outputs[0].shape[1:]`, for a batch with n in front; a tuple of these
@@ -116,7 +136,11 @@ class Session:
           DataError: x does not fit the inputs.
           ArtifactError: the runtime failed on it.
         """
-        arrays = [np.asarray(x)] if len(self.inputs) == 1 else [np.asarray(one) for one in x]
+        if isinstance(x, Mapping):
+            x = self.arranged(x)
+        elif len(self.inputs) == 1:
+            x = [x]
+        arrays = [np.asarray(one) for one in x]
         if len(arrays) != len(self.inputs):
             raise DataError(f"{self.name}: takes {len(self.inputs)} inputs, got {len(arrays)}")
         one = arrays[0].ndim == len(self.inputs[0].shape) - 1

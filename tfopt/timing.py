@@ -103,10 +103,10 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _examples(session: Session, data: Data | None, count: int) -> list[list[np.ndarray]]:
+def _examples(session: Session, data: Data | None, count: int) -> list[Sequence[np.ndarray]]:
     if data is not None:
-        session.resize([data.input_shape])
-        return [[x] for x in pipelines.to_arrays(data.test, count)[0]]
+        session.resize(session.arranged(data.input_shape, data.name))
+        return list(zip(*session.arranged(pipelines.to_arrays(data.test, count)[0]), strict=True))
     generator = np.random.default_rng(0)
     return [[_random(port, generator) for port in session.inputs] for _ in range(count)]
 

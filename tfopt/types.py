@@ -23,18 +23,18 @@ class Data:
     """Real examples, split and ready for a model.
 
     Each of `train`, `validation`, `test` and `calibration` is a `tf.data.Dataset` of *single* examples `(x, y)` of known
-    cardinality: x as the model takes it, without a batch dimension; y an int32 class index. Batching, shuffling and augmenting
-    are the pipeline's.
+    cardinality: x as the model takes it, without a batch dimension, for a model of several inputs a dict of them by the model's
+    input names; y an int32 class index. Batching, shuffling and augmenting are the pipeline's.
 
     Attributes:
       name: what the set is called in reports.
       task: what is to be learnt from it; "classification" (one class of several).
       train, validation, test: disjoint; the test set is read once, for the number that is reported.
       calibration: a few hundred training examples, for quantization ranges. Never from test.
-      input_shape: of one example, e.g. `(28, 28, 1)`.
+      input_shape: of one example, e.g. `(28, 28, 1)`; for several inputs a dict of shapes, e.g. `{"image": (28, 28, 1), "row": (5,)}`.
       classes: the classes' names, in the order of their indices.
       fingerprint: a hash of the content and of how it was split; another one means other data.
-      input_dtype: of x, as a name.
+      input_dtype: of x, as a name: "float32", or "int32" for indices; for several inputs a dict of names.
       loss: a Keras loss by name, for a model that ends in probabilities.
       metric: the Keras metric by name that scores and limits speak of.
       augmentation: `(x, seed) -> x` on one training example, with an int32 seed of shape (2,) for `tf.random.stateless_*`; or None.
@@ -46,10 +46,10 @@ class Data:
     validation: Any
     test: Any
     calibration: Any
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | dict[str, tuple[int, ...]]
     classes: tuple[str, ...]
     fingerprint: str
-    input_dtype: str = "float32"
+    input_dtype: str | dict[str, str] = "float32"
     loss: str = "sparse_categorical_crossentropy"
     metric: str = "accuracy"
     augmentation: Callable[[Any, Any], Any] | None = None

@@ -62,7 +62,7 @@ def reference(model: Any, data: Data) -> Reference:
     pipelines.check_fits(model, data)
     tf = backend.tensorflow()
     # one concrete function: TensorFlow warns of retracing when a process calls the fifth tf.function that is made in one place
-    batch = tf.TensorSpec([None, *data.input_shape], data.input_dtype)
+    batch = pipelines.per_input(lambda shape, dtype: tf.TensorSpec([None, *shape], dtype), data.input_shape, data.input_dtype)
     predict = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(batch)
     outputs, labels = [], []
     for x, y in pipelines.batches(data.test, BATCH):
@@ -167,10 +167,11 @@ def _check_task(data: Data) -> None:
 
 
 def _check_fits(session: Session, data: Data) -> None:
-    session.resize([data.input_shape])
+    shapes = session.arranged(data.input_shape, data.name)
+    session.resize(shapes)
     takes, gives = [port.shape[1:] for port in session.inputs], [port.shape[1:] for port in session.outputs]
-    if takes != [data.input_shape]:
-        problem = f"takes {_shapes(takes)}, the examples of {data.name} are {data.input_shape}"
+    if takes != shapes:
+        problem = f"takes {_shapes(takes)}, the examples of {data.name} are {_shapes(shapes)}"
     elif gives != [(data.num_classes,)]:
         problem = f"puts out {_shapes(gives)}, {data.name} has {data.num_classes} classes"
     else:

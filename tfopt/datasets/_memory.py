@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import options
+from .. import options, pipelines
 from ..errors import DataError
 from ..types import Data
 from . import _building
@@ -16,7 +16,7 @@ from ._building import Count, Seed, Share
 @options.checked
 def arrays(
     *,
-    x: str | Path | np.ndarray,
+    x: str | Path | np.ndarray | dict[str, str | Path | np.ndarray],
     y: str | Path | np.ndarray,
     classes: list[str] | tuple[str, ...] | None = None,
     name: str = "arrays",
@@ -27,22 +27,33 @@ def arrays(
 ) -> Data:
     """Examples from numpy arrays, or from the .npy files that `x` and `y` name.
 
-    x: (n, ...) uint8, scaled to 0..1, or floats, taken as they are. y: (n,) integers, the indices of `classes`; without `classes`,
-    as many as the largest label says, named by their index. Split, `seed` and `calibration` as in `digits`.
+    x: (n, ...) uint8, scaled to 0..1, or floats or int32 or int64 (word indices), taken as they are; for a model of several inputs a
+    dict of such, by the names of the model's inputs. y: (n,) integers, the indices of `classes`; without `classes`, as many as the
+    largest label says, named by their index. Split, `seed` and `calibration` as in `digits`.
 
     >>> tfopt.datasets.arrays(x=images, y=labels, classes=["cat", "dog"]).num_classes
     2
+    >>> tfopt.datasets.arrays(x={"image": images, "row": rows}, y=labels).input_shape
+    {'image': (8, 8, 1), 'row': (5,)}
 
     Raises:
       DataError: a file is missing or damaged; x holds NaN; labels are outside the classes; a class has fewer than 3 examples; ...
     """
-    x_name, y_name = (str(value) if isinstance(value, str | Path) else which for value, which in ((x, "x"), (y, "y")))
-    x, y = _array(x), _array(y)
+    if isinstance(x, dict) and not x:
+        raise DataError("x: is a dict without inputs; should hold an array for each input of the model, by name")
+    names_of_x = {name: f"x[{name!r}]" for name in x} if isinstance(x, dict) else "x"
+    x_name, y_name = pipelines.per_input(_name, x, names_of_x), _name(y, "y")
+    x, y = pipelines.per_input(_array, x), _array(y)
     names = _class_names(y, y_name) if classes is None else tuple(classes)
     x, y = _building.check_examples(x, y, len(names), x_name=x_name, y_name=y_name)
     _check_enough(y, names, y_name)
     parts = _building.split(x, y, validation=validation, test=test, seed=seed, source=y_name)
     return _building.build(name, parts, classes=names, seed=seed, calibration=calibration)
+
+
+def _name(value: str | Path | np.ndarray, otherwise: str) -> str:
+    """By which messages call an array: its file's path, where it has one."""
+    return str(value) if isinstance(value, str | Path) else otherwise
 
 
 def _array(value: str | Path | np.ndarray) -> np.ndarray:

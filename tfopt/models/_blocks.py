@@ -13,12 +13,26 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+def check_one_input(input_shape: tuple[int, ...], builder: str) -> None:
+    """Refuses the shapes of several inputs.
+
+    Raises:
+      DataError: says which there are, and what takes them.
+    """
+    if isinstance(input_shape, dict):
+        raise DataError(
+            f"{builder} takes one input, the data has an array for each of {', '.join(map(repr, input_shape))}; "
+            "use a model of your own with inputs of these names"
+        )
+
+
 def image_input(input_shape: tuple[int, ...], builder: str) -> Any:
     """The input of a convolutional net.
 
     Raises:
       DataError: examples of this shape are no images.
     """
+    check_one_input(input_shape, builder)
     if len(input_shape) != 3:
         raise DataError(f"{builder} takes images (height, width, channels), the examples are {input_shape}; use mlp, or reshape them")
     return backend.keras().Input(input_shape, name="input")

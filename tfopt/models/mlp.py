@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, head
+from ._blocks import Count, Share, check_one_input, head
 
 
 @options.checked
@@ -18,6 +18,7 @@ def mlp(input_shape: tuple[int, ...], num_classes: int, *, hidden: Sequence[Coun
     >>> mlp((28, 28, 1), 10).count_params()
     266610
     """
+    check_one_input(input_shape, "mlp")
     keras = backend.keras()
     inputs = keras.Input(input_shape, name="input")
     x = keras.layers.Flatten(name="flatten")(inputs)
