@@ -8,10 +8,11 @@ from tfopt import backend, bridge
 
 
 def randomized(model, seed=0):
-    """Gives every weight a random value; variances stay positive."""
+    """Gives every weight a random value; variances stay positive. The model may be one of Keras 3."""
     generator = np.random.default_rng(seed)
     for weight in model.weights:
-        if not weight.dtype.is_floating:
+        dtype = np.dtype(getattr(weight.dtype, "name", weight.dtype))
+        if dtype.kind != "f":
             continue
         shape = tuple(weight.shape)
         name = weight.name.split("/")[-1]
@@ -21,7 +22,7 @@ def randomized(model, seed=0):
             value = generator.uniform(0.5, 1.5, shape)
         else:
             value = generator.normal(0, 0.3, shape)
-        weight.assign(value.astype(weight.dtype.as_numpy_dtype))
+        weight.assign(value.astype(dtype))
     return model
 
 
@@ -48,9 +49,12 @@ def scaled(model, inputs, seed=0):
     return model
 
 
-def branching():
+# ---- the nets of the laws, each a function of Keras 2 or 3; they take the scanned digits, `two_inputs` a row of a table with them
+
+
+def branching(keras=None):
     """Convolutions, BatchNorm, depthwise, residual Add, Concatenate, dropout, a nested model called twice: (8, 8, 1) -> 10."""
-    keras = backend.keras()
+    keras = keras or backend.keras()
     layers = keras.layers
     inputs = keras.Input((8, 8, 1), name="image")
     x = layers.Conv2D(8, 3, padding="same", name="conv")(inputs)
@@ -60,7 +64,7 @@ def branching():
     y = layers.ReLU(6.0, name="relu6")(y)
     x = layers.Add(name="add")([x, y])
     inner = keras.Sequential(
-        [layers.Conv2D(8, 1, name="point", input_shape=(8, 8, 8)), layers.Activation("relu", name="inner_relu")], name="inner"
+        [keras.Input((8, 8, 8)), layers.Conv2D(8, 1, name="point"), layers.Activation("relu", name="inner_relu")], name="inner"
     )
     x = layers.Concatenate(name="both")([inner(x), inner(y)])
     x = layers.BatchNormalization(name="lone_bn")(x)
@@ -73,9 +77,9 @@ def branching():
     return keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="branching")
 
 
-def odd():
+def odd(keras=None):
     """A net with layers that no technique treats: a Lambda, an operator on tensors, a Conv1D, and a Rescaling in front."""
-    keras = backend.keras()
+    keras = keras or backend.keras()
     layers = keras.layers
     inputs = keras.Input((8, 8, 1), name="image")
     x = layers.Rescaling(2.0, name="rescaling")(inputs)
@@ -88,18 +92,83 @@ def odd():
     return keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="odd")
 
 
-def sequential():
+def sequential(keras=None):
     """A Sequential model that ends in logits."""
-    layers = backend.keras().layers
-    return backend.keras().Sequential(
+    keras = keras or backend.keras()
+    layers = keras.layers
+    return keras.Sequential(
         [
-            layers.Conv2D(8, 3, input_shape=(8, 8, 1), name="conv"),
+            keras.Input((8, 8, 1), name="image"),
+            layers.Conv2D(8, 3, name="conv"),
             layers.ReLU(name="relu"),
             layers.Flatten(name="flatten"),
             layers.Dense(10, name="logits"),
         ],
         name="sequential",
     )
+
+
+def recurrent(keras=None):
+    """An image's rows one after the other through an LSTM."""
+    keras = keras or backend.keras()
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = layers.LSTM(12, name="lstm")(layers.Reshape((8, 8), name="rows")(inputs))
+    x = layers.Dense(10, name="logits")(x)
+    return keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="recurrent")
+
+
+def both_ways(keras=None):
+    """The same through two LSTMs, one of them in both directions."""
+    keras = keras or backend.keras()
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = layers.Reshape((8, 8), name="rows")(inputs)
+    x = layers.LSTM(12, return_sequences=True, name="lstm")(x)
+    x = layers.Bidirectional(layers.LSTM(6, name="inner_lstm"), name="both")(x)
+    x = layers.Dense(10, name="logits")(x)
+    return keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="both_ways")
+
+
+def gated(keras=None):
+    """The same through a GRU, whose int8 conversion crashes the converter."""
+    keras = keras or backend.keras()
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = layers.GRU(12, name="gru")(layers.Reshape((8, 8), name="rows")(inputs))
+    x = layers.Dense(10, name="logits")(x)
+    return keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="gated")
+
+
+def attention(keras=None):
+    """An image's rows as a sequence through a transformer's block."""
+    keras = keras or backend.keras()
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = layers.Dense(16, name="embed")(layers.Reshape((8, 8), name="rows")(inputs))
+    x = layers.Add(name="add")([x, layers.MultiHeadAttention(2, 8, name="attention")(x, x)])
+    x = layers.LayerNormalization(name="norm")(x)
+    x = layers.Add(name="add_dense")([x, layers.Dense(16, activation="relu", name="dense")(x)])
+    x = layers.GlobalAveragePooling1D(name="average")(x)
+    x = layers.Dense(10, name="logits")(x)
+    return keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="attention")
+
+
+def two_inputs(keras=None):
+    """A row of a table (8,) and an image (8, 8, 1), and a layer that is called on both; in a .tflite they stand the other way round."""
+    keras = keras or backend.keras()
+    layers = keras.layers
+    row, image = keras.Input((8,), name="row"), keras.Input((8, 8, 1), name="image")
+    shared = layers.Dense(8, activation="relu", name="shared")
+    x = layers.BatchNormalization(momentum=0.9, name="bn")(layers.Conv2D(8, 3, name="conv")(image))
+    x = layers.Flatten(name="flatten")(layers.ReLU(name="relu")(x))
+    means = layers.GlobalAveragePooling1D(name="means")(layers.Reshape((8, 8), name="rows")(image))
+    x = layers.Concatenate(name="all")([x, shared(means), shared(row)])
+    x = layers.Dense(10, name="logits")(x)
+    return keras.Model([row, image], layers.Softmax(name="probabilities")(x), name="two_inputs")
+
+
+# ---- others
 
 
 def in_keras_3():
