@@ -316,29 +316,36 @@ def test_law_8_the_effect_of_training_is_in_the_converted_file(technique, net, r
 
 @contextlib.contextmanager
 def mixed_precision():
-    precision = backend.keras().mixed_precision
-    precision.set_global_policy("mixed_bfloat16")
+    keras2, keras3 = backend.keras().mixed_precision, bridge.keras3().mixed_precision
     try:
+        keras2.set_global_policy("mixed_bfloat16")
+        keras3.set_dtype_policy("mixed_bfloat16")
         yield
     finally:
-        precision.set_global_policy("float32")
+        keras2.set_global_policy("float32")
+        keras3.set_dtype_policy("float32")
 
 
-def check_mixed(technique, net, data, untreated, fit):
+def policies(model):
+    return {layer.name: layer.dtype_policy.name for layer in model._flatten_layers() if layer.weights}
+
+
+def check_mixed(technique, net, data, untreated, fit, keras=2):
     with mixed_precision():
-        model = built(net)
-    policies = [layer.dtype_policy.name for _, layer in copying.all_layers(model)]
-    assert "mixed_bfloat16" in policies
+        model = built(net, keras)
+    before = policies(model)
+    assert "mixed_bfloat16" in before.values()
     result = apply(technique, model, data[net], fit)
-    assert policies == [layer.dtype_policy.name for _, layer in copying.all_layers(model)]
+    assert policies(model) == before
     if CASES[technique]["plain"]:
-        assert policies == [layer.dtype_policy.name for _, layer in copying.all_layers(result)]
+        assert policies(result) == before
     assert in_file(technique, result, data[net]) > untreated(technique, net)
 
 
+@pytest.mark.parametrize("keras", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pairs("attention", "branching")
-def test_law_9_a_mixed_precision_model_is_treated(technique, net, data, untreated):
-    check_mixed(technique, net, data, untreated, None)
+def test_law_9_a_mixed_precision_model_is_treated(technique, net, data, untreated, keras):
+    check_mixed(technique, net, data, untreated, None, keras)
 
 
 @pairs("branching")
