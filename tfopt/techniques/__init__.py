@@ -14,14 +14,15 @@ from typing import Any
 
 from ..errors import OptionError, nearest
 from ..types import Data, Step
-from . import pruning, quantization
+from . import clustering, pruning, quantization
+from .clustering import cluster
 from .pruning import prune
 from .quantization import quantize_aware
 
-TECHNIQUES = {"prune": prune, "quantize_aware": quantize_aware}
-PLANS = {"prune": pruning.plan, "quantize_aware": quantization.plan}
+TECHNIQUES = {"prune": prune, "cluster": cluster, "quantize_aware": quantize_aware}
+PLANS = {"prune": pruning.plan, "cluster": clustering.plan, "quantize_aware": quantization.plan}
 LAST = "quantize_aware"
-EFFECTS = {"prune": ("float32", "sparsity"), "quantize_aware": ("int8", "int8_operations")}
+EFFECTS = {"prune": ("float32", "sparsity"), "cluster": ("float32", "repetition"), "quantize_aware": ("int8", "int8_operations")}
 
 
 def chain(*steps: Step) -> Callable[[Any, Data | None], Any]:
@@ -45,4 +46,4 @@ def chain(*steps: Step) -> Callable[[Any, Data | None], Any]:
     return chained
 
 
-__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "prune", "quantize_aware"]
+__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "cluster", "prune", "quantize_aware"]
