@@ -87,6 +87,7 @@ def of_all(layers: Iterable[Any]) -> list[Kernel]:
 
 
 def _outputs(layer: Any, name: str, rank: int) -> tuple[int, ...]:
+    layer = getattr(layer, "layer", layer)  # TF-MOT's quantization wrappers take the kernel away from the layer inside
     if name == "depthwise_kernel":
         return (rank - 2, rank - 1)
     if kind(layer) == "EinsumDense":  # "abc,cde->abde": the projections of attention

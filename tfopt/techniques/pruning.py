@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from .. import bridge, options, pipelines, training
-from ..errors import OptionError, UnsupportedModel
+from ..errors import OptionError, UnsupportedModel, shown
 from ..surgery import copying, kernels
 from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
@@ -93,8 +93,9 @@ def prune(
     >>> small = prune(model, data, sparsity=0.8, fit=Fit(epochs=4, learning_rate=1e-4))
     >>> small = prune(model, sparsity={"logits": 0.3, "conv*": 0.8})
     """
+    if problem := contradiction(sparsity=sparsity, granularity=granularity, scope=scope):
+        raise OptionError(f"prune: {problem}")
     pattern = pattern_of(granularity)
-    _check_together(sparsity, granularity, scope, pattern)
     model = copying.copy_of(model)
     if fit is not None:
         pipelines.check_fits(model, data)
@@ -131,17 +132,19 @@ def _train(
     training.fit_in_place(model, data, fit, name="prune", callbacks=[callback], settled=ramp // max(1, steps))
 
 
-def _check_together(sparsity: Sparsity, granularity: str, scope: str, pattern: Pattern) -> None:
-    """Raises OptionError for options that contradict each other."""
+def contradiction(*, sparsity: Sparsity = None, granularity: str = "unstructured", scope: str = "layer", **_: Any) -> str | None:
+    """What options contradict each other, as a sentence that begins with one; None where none do. Each alone is right."""
+    pattern = pattern_of(granularity)
     if pattern.group and sparsity is not None and sparsity != pattern.zeros / pattern.group:
-        raise OptionError(
-            f"prune: sparsity = {sparsity!r} and granularity = {granularity!r}: the pattern leaves no choice, its sparsity is "
-            f"{pattern.zeros / pattern.group:g}; leave sparsity out"
+        fixed = pattern.zeros / pattern.group
+        return (
+            f"sparsity = {shown(sparsity)}: should be left out; granularity = {granularity!r} leaves no choice, its sparsity is {fixed:g}"
         )
     if scope == "global" and pattern.group:
-        raise OptionError(f"prune: scope = 'global' and granularity = {granularity!r}: each group has zeros of its own; leave scope out")
+        return f"scope = 'global': should be 'layer' where granularity = {granularity!r}; each group has zeros of its own"
     if scope == "global" and (isinstance(sparsity, Mapping) or callable(sparsity)):
-        raise OptionError("prune: scope = 'global' shares one threshold between all layers; give one number as sparsity, and `where`")
+        return "scope = 'global': shares one threshold between all layers; give one number as sparsity, and `where`"
+    return None
 
 
 Planned = tuple[Choice, float, list[kernels.Kernel]]
