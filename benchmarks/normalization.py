@@ -83,7 +83,7 @@ def measured(prepare, data, model, images: np.ndarray) -> dict:
 def without_normalization():
     """quantize_aware as it would be with nested models laid open and ReLUs fused, and nothing else."""
 
-    def bare(model, fit):
+    def bare(model, *_):
         fates = {path: surgery.Fate((path,)) for path, _ in surgery.copying.all_layers(model)}
         for change in (rewriting.flattened, activations.relu_fused):
             model, changes = change(model)
@@ -106,7 +106,7 @@ def compared(name: str) -> dict:
     data = tfopt.datasets.arrays(x=x[:128], y=np.arange(128) % 10)
     model, images = network(name, x[:128]), x[128:]
     started = time.perf_counter()
-    normal, _ = quantization._normalized(model, None)
+    normal, _ = quantization._normalized(model, None, True, "auto")
     seconds = time.perf_counter() - started
     before, after = model(images, training=False).numpy(), normal(images, training=False).numpy()
     return {

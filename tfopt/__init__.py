@@ -36,6 +36,7 @@ _HOMES = {
     "Report": "reporting",
     "benchmark": "timing",
     "chain": "techniques",
+    "cluster": "techniques",
     "convert": "conversion",
     "inspect": "inspection",
     "load": "loading",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,23 @@ from tf_keras.src.engine.base_layer import BaseRandomLayer
 
 from . import progress
 from .errors import OptionError
+from .tracing import log, record
 from .types import Fit
 
 
 class Keeper(Callback):
-    """Keeps the curves and the best weights, stops early, and saves all of it after each epoch.
+    """Keeps the curves and the best weights, stops early or where the loss is no number any more, and saves all of it after each epoch.
 
     Attributes:
       history: metric -> its value after each epoch.
     """
 
-    def __init__(self, fit: Fit, *, settled: int, file: Path | None):
+    def __init__(self, fit: Fit, *, name: str, settled: int, file: Path | None, state: Sequence[Any] = ()):
         super().__init__()
-        self.fit, self.settled, self.file = fit, settled, file
+        self.fit, self.name, self.settled, self.file, self.state = fit, name, settled, file, state
         self.history: dict[str, list[float]] = {}
         self.best_loss, self.best_epoch, self.best_weights = math.inf, -1, None
+        self.last_weights = None
 
     def resume(self, model: Any) -> int:
         """Puts the model where the saved state says, and returns the epoch to go on with (`fit.epochs` where nothing is left to do)."""
@@ -36,12 +39,13 @@ class Keeper(Callback):
         if saved is None:
             return 0
         facts, arrays = saved
-        variables = _state(model)
+        variables = self._variables(model)
         for variable, array in zip(variables, arrays, strict=False):  # the best weights follow
             variable.assign(array)
         self.history, self.best_epoch = facts["history"], facts["best_epoch"]
         self.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
         self.best_weights = arrays[len(variables) :] or None
+        self.last_weights = arrays[: len(model.weights)]
         return self.fit.epochs if facts["stopped"] else facts["epoch"] + 1
 
     def on_train_begin(self, logs=None):
@@ -61,14 +65,20 @@ class Keeper(Callback):
         for number, (generator, _) in enumerate(self.generators):
             generator._generator.reset_from_seed((self.fit.seed * 1_000_003 + epoch) * 1_009 + number)
 
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):  # and stays so: it is the epoch's mean so far
+            self.model.stop_training = True
+
     def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self._go_back(epoch, logs["loss"])
+            return
         for metric, value in logs.items():
             self.history.setdefault(metric, []).append(float(value))
-        if not math.isfinite(logs["loss"]):
-            raise OptionError(f"training diverged: the loss is {logs['loss']} in epoch {epoch + 1}; a smaller fit.learning_rate helps")
+        self.last_weights = [weight.numpy() for weight in self.model.weights]
         if self.fit.patience is not None and epoch >= self.settled and logs["val_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = float(logs["val_loss"]), epoch
-            self.best_weights = [weight.numpy() for weight in self.model.weights]
+            self.best_weights = self.last_weights
         stopped = self.fit.patience is not None and 0 <= self.best_epoch <= epoch - self.fit.patience
         self.model.stop_training = stopped
         self._save(epoch, stopped)
@@ -76,8 +86,18 @@ class Keeper(Callback):
     def finish(self, model: Any) -> None:
         """Goes back to the best weights, where the fit asks for them."""
         if self.best_weights is not None:
-            for variable, array in zip(model.weights, self.best_weights, strict=True):
-                variable.assign(array)
+            _put(model, self.best_weights)
+
+    def _go_back(self, epoch: int, loss: float) -> None:
+        """To the weights of the last epoch whose loss was a number; there is nothing to go back to before the first is over."""
+        said = f"{self.name}: training diverged: the loss is {loss} in epoch {epoch + 1}; a smaller fit.learning_rate helps"
+        if self.last_weights is None:
+            raise OptionError(said)
+        said += f". Stopped, with the weights from the end of epoch {epoch}"
+        log.warning(said)
+        record("note", text=said)
+        _put(self.model, self.last_weights)
+        self.model.stop_training = True
 
     def _save(self, epoch: int, stopped: bool) -> None:
         if self.file is None:
@@ -89,12 +109,16 @@ class Keeper(Callback):
             "best_loss": self.best_loss if self.best_epoch >= 0 else None,
             "best_epoch": self.best_epoch,
         }
-        progress.write(self.file, facts, [v.numpy() for v in _state(self.model)] + (self.best_weights or []))
+        progress.write(self.file, facts, [v.numpy() for v in self._variables(self.model)] + (self.best_weights or []))
+
+    def _variables(self, model: Any) -> list[Any]:
+        """All that the next epoch starts from."""
+        return [*model.weights, *model.optimizer.variables, *self.state]
 
 
-def _state(model: Any) -> list[Any]:
-    """All variables that the next epoch starts from."""
-    return [*model.weights, *model.optimizer.variables]
+def _put(model: Any, weights: Sequence[Any]) -> None:
+    for variable, array in zip(model.weights, weights, strict=True):
+        variable.assign(array)
 
 
 class Progress(Callback):

@@ -274,13 +274,8 @@ def _steps(value: Any, fit: Fit, problems: list[str]) -> tuple[Step, ...]:
         problems.append(f"steps = {shown(value)}: should be a list of tables, each opened by [[steps]]")
         return ()
     calls = [_call(step, techniques.TECHNIQUES, f"steps[{index}]", "technique", problems, fit) for index, step in enumerate(value)]
-    uses = [call.use if call else None for call in calls]
-    if techniques.LAST in uses[:-1]:
-        index = uses.index(techniques.LAST)
-        problems.append(
-            f"steps[{index}].use = {techniques.LAST!r}: should be the last step; its layers learn with the rounding of int8, "
-            "and a step after it would change the weights that were fitted to that"
-        )
+    if all(calls):  # what is wrong with one alone is said already
+        problems += [f"steps[{index}].{problem}" for index, problem in techniques.problems_in(calls)]
     return tuple(Step(call.use, call.options) for call in calls if call)
 
 

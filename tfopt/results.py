@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field
 
@@ -123,6 +124,12 @@ class Measures:
     kernels: tuple[Kernel, ...] = field(repr=False)
     operations: tuple[Operation, ...] = field(repr=False)
     uncounted: tuple[str, ...] = ()
+
+    @property
+    def repetition(self) -> float:
+        """The share of the kernels' weights whose value another weight of the same output channel has: 0 where all are different."""
+        weights = sum(math.prod(kernel.shape) for kernel in self.kernels)
+        return 1 - sum(map(sum, (kernel.distinct for kernel in self.kernels))) / weights if weights else 0.0
 
     @property
     def int8_operations(self) -> int:

@@ -27,7 +27,8 @@ def train(model: Any, data: Data, fit: Fit) -> Any:
 
     Raises:
       DataError: the model does not fit the data.
-      OptionError: the loss became infinite or not a number.
+      OptionError: the loss became infinite or not a number in the first epoch. Later, training stops with the weights of the last epoch
+        in which it was one, and says so.
 
     >>> model = train(models.convnet(data.input_shape, data.num_classes), data, Fit(epochs=20, patience=5))
     """
@@ -41,7 +42,8 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
 
     Args:
       name: of the curve in the report.
-      callbacks: run before ours, so that what they do to the weights at an epoch's end is in what is kept.
+      callbacks: run before ours, so that what they do to the weights is in what is kept. Variables in their attribute `state` are kept
+        with the model's over an interruption.
       settled: the first epoch (from 0) whose weights may be the best; before it a technique is still changing the model.
     """
     from . import _tf_training
@@ -50,11 +52,14 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     if not isinstance(fit, Fit):
         raise OptionError(f"fit: expected a tfopt.Fit, such as Fit(epochs=3), got {type(fit).__name__}")
     steps = pipelines.steps_per_epoch(data, fit)
+    if not steps:
+        raise DataError(f"data {data.name!r} has no training examples, so a fit would have no step; leave fit out, or give some")
     _check_replicas(model.distribute_strategy.num_replicas_in_sync, data, fit)
     with model.distribute_strategy.scope():
         model.compile(optimizer=_optimizer(fit, steps), loss=_loss(model, data), metrics=[data.metric])
         model.optimizer.build(model.trainable_variables)
-    keeper = _tf_training.Keeper(fit, settled=settled, file=progress.next_file())
+    state = [variable for callback in callbacks for variable in getattr(callback, "state", ())]
+    keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=progress.next_file(), state=state)
     first = keeper.resume(model)
     if first < fit.epochs:
         with backend.log_without("triggered tf.function retracing"):  # which several short fits in one process do by their nature

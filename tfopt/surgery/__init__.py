@@ -41,6 +41,7 @@ def normalized(
     *,
     live: Callable[[Any, Any], bool] = lambda before, after: False,
     inline: Callable[[Any], bool] = lambda layer: rewriting.activation_name(layer) == "relu",
+    shared: Callable[[Any], bool] = lambda layer: False,
     deploy: bool = False,
 ) -> tuple[Any, dict[str, Fate]]:
     """The same model in the few kinds of layer that can be quantized, and what became of each layer, by its path (`outer/inner`).
@@ -61,6 +62,8 @@ def normalized(
       model: a tf_keras model, sequential or functional, of any nesting. It is not changed.
       live: `(layer before, BatchNorm behind) -> whether to leave the two` to a quantizer that folds them by itself while it trains.
       inline: `layer -> whether its activation may stay inside it`.
+      shared: `layer -> whether its weights share values`, which a factor for each of its inputs would pull apart: nothing is folded
+        into it from before. A factor for each output leaves each output channel as many values as it had.
       deploy: whether the model is done learning. If not, dropout stays, and only BatchNorms are folded: a Rescaling by 1/255 (or a
         LayerScale by 1e-6) would make weights so many times smaller, and an optimizer's steps would be as large as before.
     """
@@ -85,7 +88,9 @@ def normalized(
     then(activations.bounded_as_relu6)
     then(hoisting.hoisted)
     alive = {after.name for before, after in rewriting.pairs(model) if live(before, after)}
-    while then(folding.folded_back, lambda _, after: foldable(after)) or then(folding.folded_forward, foldable):
+    while then(folding.folded_back, lambda _, after: foldable(after)) or then(
+        folding.folded_forward, lambda layer, behind: foldable(layer) and not shared(behind)
+    ):
         pass
     then(folding.scalings_as_convolutions, lambda layer: layer.name not in alive)
     then(folding.rescalings_split)

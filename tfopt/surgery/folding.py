@@ -50,7 +50,7 @@ def folded_back(model: Any, chosen: Chosen = lambda before, after: True) -> tupl
     return _with_weights(model, {name: weights for name, (_, weights) in folded.items()}, gone)
 
 
-def folded_forward(model: Any, chosen: Callable[[Any], bool] = lambda layer: True) -> tuple[Any, Changes]:
+def folded_forward(model: Any, chosen: Chosen = lambda layer, behind: True) -> tuple[Any, Changes]:
     """The same model with each a x + b folded into the layer with weights behind it, where that is exact.
 
     Layers in between are passed where the order does not matter: averages, copies and Dropout always, zero padding where b = 0, a maximum
@@ -58,17 +58,17 @@ def folded_forward(model: Any, chosen: Callable[[Any], bool] = lambda layer: Tru
 
     Args:
       model: a tf_keras model without models inside it.
-      chosen: `layer that computes a x + b -> whether to fold`.
+      chosen: `(layer that computes a x + b, layer with weights behind) -> whether to fold`.
     """
     fixed, behind = _fixed(model), {before.name: after for before, after in pairs(model)}
     weights: dict[str, list[Any]] = {}
     gone: dict[str, str] = {}
     for name, layer in fixed.items():
-        scaling = _scaling.scaling_of(layer) if chosen(layer) else None
-        reader = behind.get(name)
+        scaling, reader = _scaling.scaling_of(layer), behind.get(name)
         while scaling is not None and reader is not None and kind(reader) not in _scaling.KERNELS:
             scaling, reader = _scaling.through(reader, scaling), behind.get(reader.name)
-        changed = None if scaling is None or reader is None else _scaling.scaled_before(reader, scaling)
+        fitting = scaling is not None and reader is not None and chosen(layer, reader)
+        changed = _scaling.scaled_before(reader, scaling) if fitting else None
         if changed is not None:
             weights[reader.name], gone[name] = changed, reader.name
     return _with_weights(model, weights, gone)

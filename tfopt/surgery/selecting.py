@@ -11,13 +11,14 @@ from ..errors import OptionError, nearest
 Where = str | Sequence[str] | Callable[[Any], bool] | None
 
 
-def selector(where: Where, layers: Iterable[tuple[str, Any]]) -> Callable[[str, Any], bool]:
+def selector(where: Where, layers: Iterable[tuple[str, Any]], option: str = "where") -> Callable[[str, Any], bool]:
     """A test `(name, layer) -> bool` for what `where` says of the `layers` at hand.
 
     Args:
       where: None for all; a layer's name or a pattern of names ("block*"), a class name ("Dense"), or a list of these; in Python also
         a predicate on the layer.
       layers: name and layer, as `copying.all_layers` gives them.
+      option: what the message calls it.
 
     Raises:
       OptionError: a pattern that fits no layer.
@@ -35,7 +36,7 @@ def selector(where: Where, layers: Iterable[tuple[str, Any]]) -> Callable[[str, 
     for pattern in patterns:
         if not any(_fits(pattern, name, layer) for name, layer in layers):
             names = {name for name, _ in layers} | {type(layer).__name__ for _, layer in layers}
-            raise OptionError(f"where = {pattern!r}: no layer has this name or class; {nearest(pattern, names)}")
+            raise OptionError(f"{option} = {pattern!r}: no layer has this name or class; {nearest(pattern, names)}")
     return lambda name, layer: any(_fits(pattern, name, layer) for pattern in patterns)
 
 

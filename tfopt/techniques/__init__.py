@@ -9,33 +9,35 @@ Attributes:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..errors import OptionError, nearest
-from ..types import Data, Step
-from . import pruning, quantization
+from ..errors import RecipeError, nearest, shown
+from ..options import problems_with
+from ..types import Call, Data, Step
+from . import clustering, pruning, quantization
+from .clustering import cluster
 from .pruning import prune
 from .quantization import quantize_aware
 
-TECHNIQUES = {"prune": prune, "quantize_aware": quantize_aware}
-PLANS = {"prune": pruning.plan, "quantize_aware": quantization.plan}
+TECHNIQUES = {"prune": prune, "cluster": cluster, "quantize_aware": quantize_aware}
+PLANS = {"prune": pruning.plan, "cluster": clustering.plan, "quantize_aware": quantization.plan}
 LAST = "quantize_aware"
-EFFECTS = {"prune": ("float32", "sparsity"), "quantize_aware": ("int8", "int8_operations")}
+EFFECTS = {"prune": ("float32", "sparsity"), "cluster": ("float32", "repetition"), "quantize_aware": ("int8", "int8_operations")}
 
 
 def chain(*steps: Step) -> Callable[[Any, Data | None], Any]:
     """Several techniques as one function `(model, data) -> model`, each taking what the one before it gives.
 
     Raises:
-      OptionError: a step that names no technique.
+      RecipeError: a step that names no technique or an option that it does not have, or steps in an order that can't work.
 
     >>> shrink = chain(Step("prune", {"sparsity": 0.5}), Step("quantize_aware", {"fit": Fit(epochs=2)}))
     >>> small = shrink(model, data)
     """
-    for step in steps:
-        if step.use not in TECHNIQUES:
-            raise OptionError(f"chain: {step.use!r} is no technique; {nearest(step.use, TECHNIQUES)}")
+    problems = [f"steps[{index}].{problem}" for index, problem in problems_in(steps)]
+    if problems:
+        raise RecipeError("chain", problems)
 
     def chained(model: Any, data: Data | None = None) -> Any:
         for step in steps:
@@ -45,4 +47,27 @@ def chain(*steps: Step) -> Callable[[Any, Data | None], Any]:
     return chained
 
 
-__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "prune", "quantize_aware"]
+def problems_in(steps: Sequence[Call]) -> Iterator[tuple[int, str]]:
+    """What is wrong with steps, one by one and in this order: a step's index, and a sentence that begins with the key."""
+    for index, step in enumerate(steps):
+        if step.use not in TECHNIQUES:
+            yield index, f"use = {shown(step.use)}: no such technique; {nearest(step.use, TECHNIQUES)}"
+            continue
+        yield from ((index, problem) for problem in problems_with(TECHNIQUES[step.use], step.options))
+        before = [other.use for other in steps[:index]]
+        if step.use == LAST and index < len(steps) - 1:
+            yield (
+                index,
+                (
+                    f"use = {LAST!r}: should be the last step; its layers learn with the rounding of int8, and a step after it would "
+                    "change the weights that were fitted to that"
+                ),
+            )
+        if step.use == "prune":
+            if problem := pruning.contradiction(**step.options):
+                yield index, problem
+            if "cluster" in before and step.options.get("fit") is not None:
+                yield index, "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
+
+
+__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "cluster", "prune", "quantize_aware"]

@@ -37,18 +37,20 @@ def quantized_between(model: Any, treated: set[str]) -> Any:
     return rewriting.rebuilt(model, rewriting.twin, after) if into else model
 
 
-def wrapped(model: Any, treated: set[str]) -> Any:
+def wrapped(model: Any, treated: set[str], weight_bits: int = 8, per_axis: bool = True) -> Any:
     """The model with TF-MOT's wrappers around the treated layers, their ranges not yet calibrated."""
     from . import _tf_quantization
 
     quantization, keras = backend.tfmot().quantization.keras, backend.keras()
 
     def annotate(layer):
-        return quantization.quantize_annotate_layer(layer, _quantizable.own_config(layer)) if layer.name in treated else layer
+        if layer.name not in treated:
+            return layer
+        return quantization.quantize_annotate_layer(layer, _tf_quantization.adjusted(_quantizable.own_config(layer), weight_bits, per_axis))
 
     with backend.trusted_lambdas(), quantization.quantize_scope(), rewriting.own_functions(model.layers):
         annotated = keras.models.clone_model(model, clone_function=annotate)
-        return backend.without_autograph(quantization.quantize_apply, model)(annotated, _tf_quantization.Scheme())
+        return backend.without_autograph(quantization.quantize_apply, model)(annotated, _tf_quantization.Scheme(weight_bits, per_axis))
 
 
 def calibrate(quantized: Any, data: Data) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from .. import backend
@@ -10,6 +11,8 @@ from .. import backend
 _transforms = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_transforms")
 _layout = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_layout_transform")
 _schemes = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_scheme")
+_registry = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
+_n_bits = backend.tfmot_private("quantization.keras.experimental.default_n_bit.default_n_bit_quantize_registry")
 _transformer = backend.tfmot_private("quantization.keras.graph_transformations.model_transformer")
 
 # Of TF-MOT's nineteen transforms those that do what the converter does, besides the two below. Left out: LayerReLUQuantize and
@@ -67,32 +70,98 @@ class LayoutTransform(_layout.Default8BitQuantizeLayoutTransform):
 
 
 class Scheme(_schemes.Default8BitQuantizeScheme):
-    """TF-MOT's 8-bit scheme with our transforms."""
+    """TF-MOT's 8-bit scheme with our transforms, and weights of so many bits.
+
+    Args:
+      weight_bits: 8 or 4.
+      per_axis: whether each output channel of a convolution has a scale of its own.
+    """
+
+    def __init__(self, weight_bits: int = 8, per_axis: bool = True):
+        super().__init__()
+        self.weight_bits, self.per_axis = weight_bits, per_axis
 
     def get_layout_transformer(self):
         return LayoutTransform()
 
+    def get_quantize_registry(self):
+        return Registry(self.weight_bits, self.per_axis)
 
-class KeepZeros:
-    """A weight quantizer that multiplies with a mask first: where the mask is zero no gradient passes, so the weight stays zero."""
 
-    def __init__(self, quantizer: Any, mask: Any):
-        self.quantizer, self.mask = quantizer, mask
+class Registry(_registry.Default8BitQuantizeRegistry):
+    """TF-MOT's 8-bit registry, its answers changed to the asked-for weights."""
+
+    def __init__(self, weight_bits: int, per_axis: bool):
+        super().__init__()
+        self.weight_bits, self.per_axis = weight_bits, per_axis
+
+    def get_quantize_config(self, layer):
+        return adjusted(super().get_quantize_config(layer), self.weight_bits, self.per_axis)
+
+
+def adjusted(config: Any, weight_bits: int, per_axis: bool) -> Any:
+    """A QuantizeConfig of TF-MOT's 8-bit scheme for weights of so many bits, with a scale for each channel or not."""
+    kind = type(config).__name__
+    if not getattr(config, "weight_attrs", None) or (weight_bits == 8 and (per_axis or "Conv" not in kind)):
+        return config
+    parts = config.weight_attrs, config.activation_attrs, config.quantize_output
+    if "ConvTranspose" in kind:
+        return _n_bits.DefaultNBitConvTransposeQuantizeConfig(*parts, num_bits_weight=weight_bits)
+    if "Conv" in kind and per_axis:
+        return _n_bits.DefaultNBitConvQuantizeConfig(*parts, num_bits_weight=weight_bits)
+    return _n_bits.DefaultNBitQuantizeConfig(*parts, num_bits_weight=weight_bits)
+
+
+class OneRange:
+    """A weight quantizer that gives all channels the range of the whole kernel.
+
+    For kernels whose weights share a few values: with a range for each channel the same value becomes another integer in each, and the
+    file compresses worse.
+    """
+
+    def __init__(self, bits: int):
+        self.bits = bits
 
     def __call__(self, inputs, training, weights, **kwargs):
-        return self.quantizer(inputs * self.mask, training, weights, **kwargs)
+        tf = backend.tensorflow()
+        low, high = weights["min_var"], weights["max_var"]
+        if training:
+            largest = tf.fill(high.shape, tf.reduce_max(tf.abs(inputs)))
+            low, high = low.assign(-largest), high.assign(largest)
+        return tf.quantization.fake_quant_with_min_max_vars_per_channel(inputs, low, high, num_bits=self.bits, narrow_range=True)
 
 
-class Remask(backend.keras().callbacks.Callback):
-    """Keeps the zeros of weights that nothing quantizes, and in which therefore no mask can stand: they are put back after each step."""
+class Freezing(backend.keras().callbacks.Callback):
+    """Freezes BatchNorm's statistics for the last part of a fit: from then on it computes with what the converter will fold.
 
-    def __init__(self, masks: list[tuple[Any, Any]]):
+    Args:
+      layers: BatchNormalizations, the layers inside the wrappers.
+      step: the first that runs with them frozen, counted from 0 over the whole fit.
+    """
+
+    _supports_tf_logs = True
+
+    def __init__(self, layers: Iterable[Any], step: int):
         super().__init__()
-        self.masks = masks
+        self.layers, self.at = [layer for layer in layers if layer.trainable], step
+
+    def on_train_begin(self, logs=None):
+        self.step = int(self.model.optimizer.iterations.numpy())
+        self._freeze_if(self.step >= self.at)
 
     def on_train_batch_end(self, batch, logs=None):
-        for weight, mask in self.masks:
-            weight.assign(weight * mask)
+        self.step += 1
+        self._freeze_if(self.step == self.at)
+
+    def _freeze_if(self, now: bool) -> None:
+        if now and self.layers:
+            for layer in self.layers:
+                layer.trainable = False  # which is what makes a BatchNormalization use its statistics while it trains
+            self.model.make_train_function(force=True)
+
+    def on_train_end(self, logs=None):
+        for layer in self.layers:
+            layer.trainable = True
 
 
 class Observer:

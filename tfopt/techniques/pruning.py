@@ -1,41 +1,57 @@
 """Magnitude pruning: the smallest weights of each kernel become zero, the others learn to do without them.
 
-In each kernel the share `sparsity` of the weights with the smallest |w| is masked. With a fit, TF-MOT's wrapper masks while training goes
-on; the "polynomial" schedule raises the sparsity from zero to s during the first half of the steps,
+In each kernel the share `sparsity` of the weights with the smallest |w| is masked, one by one, in blocks, or m of every n in a row. With a
+fit, the masks follow the weights while training goes on: the "polynomial" schedule raises the sparsity from zero to s during the first
+half of the run's n steps,
 
-    s_t = s (1 - (1 - t / n)^3),    t = 0 ... n
+    s_t = s (1 - (1 - t / (n/2))^3),    t = 0 ... n/2
 
-and leaves the second half for recovery. The schedules count the run's own steps, so that the sparsity that was asked for is reached
-however short the run (TF-MOT's default, a mask every 100 steps, prunes nothing in a run of 50). Zeros make a file smaller once it is
-compressed; they make nothing faster on a CPU.
+and leaves the second half for recovery, with the masks fixed. The steps are the run's own, so that the sparsity that was asked for is
+reached exactly, however short the run (TF-MOT's default, a mask every 100 steps, prunes nothing in a run of 50).
 
-Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878).
+TF-MOT does this in a wrapper around each layer, which refuses Bidirectional, depthwise and custom layers and whatever is called with a
+mask, counts a shared layer's step once a call, and raises in mixed precision. Here the masks are laid over the variables after each
+step, and the layers stay as they are. Zeros make a file smaller once it is compressed; they make nothing faster on a CPU.
+
+Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878); m of n: Mishra et al. 2021 (arXiv:2104.08378).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from .. import backend, bridge, options, pipelines, training
-from ..errors import UnsupportedModel
-from ..surgery import copying
+from .. import bridge, options, pipelines, training
+from ..errors import OptionError, UnsupportedModel, shown
+from ..surgery import copying, kernels
 from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
+from ._patterns import Pattern, masks, pattern_of
 
-Sparsity = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Sparsity = Share | Mapping[str, Share] | Callable[[Any], float | None] | None
 Schedule = Literal["polynomial", "constant"]
+Scope = Literal["layer", "global"]
 
 
-def plan(model: Any, *, where: Where = None, **_: Any) -> tuple[Choice, ...]:
-    """Which layers `prune` will treat: those with a kernel that TF-MOT prunes and that `where` names."""
+def _checked_pattern(text: str) -> str:
+    pattern_of(text)
+    return text
+
+
+Granularity = Annotated[str, AfterValidator(_checked_pattern)]
+
+
+def plan(
+    model: Any, *, sparsity: Sparsity = None, granularity: Granularity = "unstructured", where: Where = None, **_: Any
+) -> tuple[Choice, ...]:
+    """Which layers `prune` will treat: those with a kernel, that `where` and `sparsity` name and that the pattern fits."""
     layers = copying.all_layers(bridge.plain(model))
-    chosen = selector(where, layers)
-    return tuple(_choice(name, layer, chosen) for name, layer in layers)
+    return tuple(choice for choice, _, _ in _planned(layers, sparsity, pattern_of(granularity), where))
 
 
 @options.checked
@@ -43,103 +59,144 @@ def prune(
     model: Any,
     data: Data | None = None,
     *,
-    sparsity: Sparsity = 0.5,
+    sparsity: Sparsity = None,
     schedule: Schedule = "polynomial",
+    granularity: Granularity = "unstructured",
+    scope: Scope = "layer",
     where: Where = None,
     fit: Fit | None = None,
 ) -> Any:
     """A copy of the model in whose kernels the share `sparsity` of the weights is zero.
 
     Args:
-      model: a plain tf_keras model.
+      model: a plain tf_keras model, or a Keras 3 model.
       data: to train on; may be left out without a fit.
-      sparsity: the share of zeros in each kernel, from 0 up to but not including 1.
-      schedule: "polynomial" raises it slowly (above); "constant" prunes at the first step.
-      where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all.
+      sparsity: the share of zeros in each kernel, from 0 up to but not including 1; None for 0.5, or what an m:n pattern says. Or one for
+        each layer: a dict from name patterns or class names (the first that fits counts) or, in Python, a function `layer -> share`;
+        layers that it does not name (None) are left.
+      schedule: "polynomial" raises it slowly (above); "constant" prunes before the first step.
+      granularity: "unstructured": weights one by one; "4x1": blocks of 4 inputs x 1 output, by their mean |w|; "2:4": 2 zeros in each
+        4 neighbouring input channels (m:n as TF-MOT counts, m zeros), from the first step on.
+      scope: "layer": the share in each kernel; "global": one threshold for all of them, so that together they have it.
+      where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all but depthwise
+        convolutions, whose few weights matter much.
       fit: how to train meanwhile; None prunes at once and trains nothing.
 
     Returns:
       A plain tf_keras model of the same layers.
 
     Raises:
-      OptionError: a value out of range, or a `where` that fits no layer.
+      OptionError: a value out of range, or a `where` or `sparsity` that names no layer.
       UnsupportedModel: a model with nothing that can be pruned, or whose layers can't be seen.
       DataError: a fit without data, or a model that does not fit it.
 
     >>> small = prune(model, data, sparsity=0.8, fit=Fit(epochs=4, learning_rate=1e-4))
+    >>> small = prune(model, sparsity={"logits": 0.3, "conv*": 0.8})
     """
+    if problem := contradiction(sparsity=sparsity, granularity=granularity, scope=scope):
+        raise OptionError(f"prune: {problem}")
+    pattern = pattern_of(granularity)
     model = copying.copy_of(model)
     if fit is not None:
         pipelines.check_fits(model, data)
-    choices = plan(model, where=where)
+    layers = copying.all_layers(model)
+    planned = _planned(layers, sparsity, pattern, where)
+    choices = tuple(choice for choice, _, _ in planned)
     record_plan("prune", choices)
-    treated = [layer for (_, layer), choice in zip(copying.all_layers(model), choices, strict=True) if choice.treated]
-    if not treated:
+    share_of = {id(kernel.variable): (kernel, share) for (_, share, fitting) in planned for kernel in fitting}
+    if not share_of:
         raise UnsupportedModel.of("prune", model, choices)
-    if fit is None:
-        _prune_at_once(treated, sparsity)
-        return model
-    _train_masked(model, data, treated, sparsity, schedule, fit)
-    return copying.copy_of(model)  # TF-MOT's wrappers called these layers too; a copy has the model's own calls only
+    treated = [kernel for kernel, _ in share_of.values()]
+    shares = [share for _, share in share_of.values()]
+
+    def masks_at(progress: float) -> list[np.ndarray]:
+        """The kernels' masks where the sparsity is that part of what was asked for."""
+        found = masks([kernel.matrix() for kernel in treated], [share * progress for share in shares], pattern, scope == "global")
+        return [kernel.restored(mask) for kernel, mask in zip(treated, found, strict=True)]
+
+    if fit is not None:
+        _train(model, data, treated, masks_at, schedule, fit)
+    for kernel, mask in zip(treated, masks_at(1.0), strict=True):
+        kernel.variable.assign(kernel.variable.numpy() * mask)
+    return model
 
 
-def _choice(name: str, layer: Any, chosen) -> Choice:
-    if not layer.weights:
-        return Choice(name, False, f"{type(layer).__name__} has no weights")
-    if not chosen(name, layer):
-        return Choice(name, False, "not named by `where`")
-    kernels = _kernel_names(layer)
-    if kernels is None:
-        return Choice(name, False, f"TF-MOT can't prune {type(layer).__name__}")
-    if not kernels:
-        return Choice(name, False, f"TF-MOT prunes no weight of {type(layer).__name__}")
-    return Choice(name, True, f"prunes {', '.join(kernels)}")
+def _train(
+    model: Any, data: Data, treated: Sequence[kernels.Kernel], masks_at: Callable[[float], list[np.ndarray]], schedule: str, fit: Fit
+) -> None:
+    from . import _tf_weights
 
-
-def _kernel_names(layer: Any) -> list[str] | None:
-    """The names of the weights that TF-MOT prunes in a layer; None where it refuses the layer."""
-    if not _registry().supports(layer):
-        return None
-    return [kernel.name.split("/")[-1].split(":")[0] for kernel in _kernels(layer)]
-
-
-def _kernels(layer: Any) -> list[Any]:
-    kernels = _registry().make_prunable(layer).get_prunable_weights()
-    del layer.get_prunable_weights  # make_prunable hangs it on the layer, which is the user's
-    return kernels
-
-
-def _registry() -> Any:
-    return backend.tfmot_private("sparsity.keras.prune_registry").PruneRegistry
-
-
-def _prune_at_once(layers: Sequence[Any], sparsity: float) -> None:
-    for layer in layers:
-        for kernel in _kernels(layer):
-            weights = kernel.numpy()
-            count = int(np.round(weights.size * sparsity))
-            smallest = np.argsort(np.abs(weights), axis=None, kind="stable")[:count]
-            weights.flat[smallest] = 0
-            kernel.assign(weights)
-
-
-def _train_masked(model: Any, data: Data, treated: Sequence[Any], sparsity: float, schedule: Schedule, fit: Fit) -> None:
-    """Trains the model's own layers under TF-MOT's wrappers; afterwards their kernels hold the zeros."""
-    from . import _tf_pruning
-
-    keras, pruning = backend.keras(), backend.tfmot().sparsity.keras
     steps = pipelines.steps_per_epoch(data, fit)
-    ramp = max(1, steps * fit.epochs // 2)
-    plan_of = {
-        "polynomial": lambda: pruning.PolynomialDecay(0.0, sparsity, begin_step=0, end_step=ramp, frequency=1),
-        "constant": lambda: pruning.ConstantSparsity(sparsity, begin_step=0, frequency=1),
-    }[schedule]
+    ramp = max(1, steps * fit.epochs // 2) if schedule == "polynomial" else 0
+    callback = _tf_weights.Pruning([kernel.variable for kernel in treated], masks_at, ramp)
+    training.fit_in_place(model, data, fit, name="prune", callbacks=[callback], settled=ramp // max(1, steps))
 
-    def wrap(layer):
-        if isinstance(layer, keras.Model):
-            return keras.models.clone_model(layer, clone_function=wrap)
-        return pruning.prune_low_magnitude(layer, plan_of()) if any(layer is t for t in treated) else layer
 
-    wrapped = backend.without_autograph(keras.models.clone_model, model)(model, clone_function=wrap)
-    settled = ramp // steps if schedule == "polynomial" else 0
-    training.fit_in_place(wrapped, data, fit, name="prune", callbacks=[_tf_pruning.Remask()], settled=settled)
+def contradiction(*, sparsity: Sparsity = None, granularity: str = "unstructured", scope: str = "layer", **_: Any) -> str | None:
+    """What options contradict each other, as a sentence that begins with one; None where none do. Each alone is right."""
+    pattern = pattern_of(granularity)
+    if pattern.group and sparsity is not None and sparsity != pattern.zeros / pattern.group:
+        fixed = pattern.zeros / pattern.group
+        return (
+            f"sparsity = {shown(sparsity)}: should be left out; granularity = {granularity!r} leaves no choice, its sparsity is {fixed:g}"
+        )
+    if scope == "global" and pattern.group:
+        return f"scope = 'global': should be 'layer' where granularity = {granularity!r}; each group has zeros of its own"
+    if scope == "global" and (isinstance(sparsity, Mapping) or callable(sparsity)):
+        return "scope = 'global': shares one threshold between all layers; give one number as sparsity, and `where`"
+    return None
+
+
+Planned = tuple[Choice, float, list[kernels.Kernel]]
+
+
+def _planned(layers: Sequence[tuple[str, Any]], sparsity: Sparsity, pattern: Pattern, where: Where) -> list[Planned]:
+    """For each layer the choice, its share of zeros, and the kernels that get them."""
+    chosen, share_of = selector(where, layers), _shares(sparsity, pattern, layers)
+    named = where is not None or isinstance(sparsity, Mapping) or callable(sparsity)
+    return [_choice(name, layer, chosen, share_of, pattern, named) for name, layer in layers]
+
+
+def _choice(name: str, layer: Any, chosen: Callable, share_of: Callable, pattern: Pattern, named: bool) -> Planned:
+    def left(reason: str) -> Planned:
+        return Choice(name, False, reason), 0.0, []
+
+    if not layer.weights:
+        return left(f"{type(layer).__name__} has no weights")
+    found = kernels.kernels_of(layer)
+    if not found:
+        return left(f"{type(layer).__name__} has no kernel")
+    if not chosen(name, layer):
+        return left("not named by `where`")
+    share = share_of(name, layer)
+    if share is None:
+        return left("not named by `sparsity`")
+    problems = {kernel.name: problem for kernel in found if (problem := _problem(kernel, pattern, named))}
+    fitting = [kernel for kernel in found if kernel.name not in problems]
+    reasons = [f"prunes {', '.join(kernel.name for kernel in fitting)}"] if fitting else []
+    reasons += [f"not {kernel}: {problem}" for kernel, problem in problems.items()]
+    return Choice(name, bool(fitting), "; ".join(reasons)), share, fitting
+
+
+def _problem(kernel: kernels.Kernel, pattern: Pattern, named: bool) -> str | None:
+    """Why a kernel is left as it is; None where it is pruned."""
+    if kernel.depthwise and not named:
+        return "few weights that matter much; pruned where the layer is named"
+    return pattern.problem(kernel.channels)
+
+
+def _shares(sparsity: Sparsity, pattern: Pattern, layers: Sequence[tuple[str, Any]]) -> Callable[[str, Any], float | None]:
+    """A function `(name, layer) -> share of zeros`, None for layers that `sparsity` does not name."""
+    if isinstance(sparsity, Mapping):
+        named = [(selector(key, layers, "sparsity"), share) for key, share in sparsity.items()]
+        return lambda name, layer: next((share for chosen, share in named if chosen(name, layer)), None)
+    if callable(sparsity):
+        return lambda name, layer: _checked_share(name, sparsity(layer))
+    share = sparsity if sparsity is not None else pattern.zeros / pattern.group if pattern.group else 0.5
+    return lambda name, layer: share
+
+
+def _checked_share(name: str, share: Any) -> float | None:
+    if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1):
+        raise OptionError(f"prune: sparsity({name!r}) gave {share!r}: should be a number from 0 to below 1, or None")
+    return share

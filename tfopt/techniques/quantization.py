@@ -24,31 +24,78 @@ Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient I
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from .. import bridge, options, pipelines, training
 from ..errors import DataError, UnsupportedModel
-from ..surgery import Fate, copying, normalized, precision, rewriting
+from ..surgery import Fate, copying, kernels, normalized, precision, rewriting
 from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
-from . import _quantizable, _quantizing
+from . import _quantizable, _quantizing, _sharing
+
+# The share of a fit's steps after which BatchNorm's statistics are frozen.
+_FREEZING = 0.75
 
 
-def plan(model: Any, *, where: Where = None, fit: Fit | None = None, **_: Any) -> tuple[Choice, ...]:
+def _weight_bits(bits: int) -> int:
+    if bits not in (4, 8):
+        raise ValueError("should be 8 or 4: the converter stores 2 bits as 4, and knows no others")
+    return bits
+
+
+def _activation_bits(bits: int) -> int:
+    if bits != 8:
+        raise ValueError("should be 8: of 4 bits the converter refuses convolutions, of 16 the runtime refuses the file")
+    return bits
+
+
+WeightBits = Annotated[int, AfterValidator(_weight_bits)]
+ActivationBits = Annotated[int, AfterValidator(_activation_bits)]
+Preserve = Literal["auto", "zeros", "clusters", "nothing"]
+
+
+def plan(
+    model: Any,
+    *,
+    weight_bits: WeightBits = 8,
+    per_axis: bool = True,
+    preserve: Preserve = "auto",
+    where: Where = None,
+    fit: Fit | None = None,
+    **_: Any,
+) -> tuple[Choice, ...]:
     """Which layers `quantize_aware` will treat, what becomes of them, and why the others stay float."""
-    model = bridge.plain(model)
     model = precision.in_float32(bridge.plain(model))
-    return _plan(model, *_normalized(model, fit), where)[0]
+    return _plan(model, *_normalized(model, fit, per_axis, preserve), where, weight_bits, preserve)[0]
 
 
 @options.checked
-def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None, fit: Fit | None = None) -> Any:
+def quantize_aware(
+    model: Any,
+    data: Data | None = None,
+    *,
+    weight_bits: WeightBits = 8,
+    activation_bits: ActivationBits = 8,
+    per_axis: bool = True,
+    preserve: Preserve = "auto",
+    where: Where = None,
+    fit: Fit | None = None,
+) -> Any:
     """A quantization-aware copy of the model, calibrated and, with a fit, trained; for the "int8" format. Comes last.
 
     Args:
-      model: a plain tf_keras model; zeros that `prune` left in it are kept.
+      model: a plain tf_keras model, or a Keras 3 model.
       data: its calibration examples set the activation ranges.
+      weight_bits: of kernels, 8 or 4; those of 4 bits are INT4 in the .tflite.
+      activation_bits: 8; neither the converter nor the runtime takes others.
+      per_axis: whether each output channel of a convolution has a scale of its own; False: one a kernel.
+      preserve: what of the kernels to keep: "auto", the zeros that `prune` and the shared values that `cluster` left, where there are any;
+        "zeros" or "clusters", only these; "nothing".
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all.
       fit: how to train; None only calibrates.
 
@@ -58,7 +105,7 @@ def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None,
     Raises:
       DataError: no data to calibrate on.
       UnsupportedModel: a model with nothing that can be quantized, or whose layers can't be seen.
-      OptionError: a `where` that fits no layer.
+      OptionError: a value out of range, or a `where` that fits no layer.
 
     >>> final = quantize_aware(model, data, fit=Fit(epochs=2, learning_rate=1e-4))
     >>> int8 = convert(final, "int8")
@@ -67,29 +114,37 @@ def quantize_aware(model: Any, data: Data | None = None, *, where: Where = None,
         raise DataError("quantize_aware needs data: activation ranges are measured on its calibration examples")
     model = precision.in_float32(copying.copy_of(model))
     pipelines.check_fits(model, data)
-    ready, fates = _normalized(model, fit)
-    choices, treated = _plan(model, ready, fates, where)
+    ready, fates = _normalized(model, fit, per_axis, preserve)
+    choices, treated = _plan(model, ready, fates, where, weight_bits, preserve)
     record_plan("quantize_aware", choices)
     if not treated:
         raise UnsupportedModel.of("quantize_aware", model, choices)
-    quantized = _quantizing.wrapped(_quantizing.quantized_between(ready, treated), treated)
-    callbacks = _keep_zeros(quantized)
+    quantized = _quantizing.wrapped(_quantizing.quantized_between(ready, treated), treated, weight_bits, per_axis)
+    callbacks = _preserving(quantized, preserve, weight_bits)
     _quantizing.calibrate(quantized, data)
     if fit is not None:
-        training.fit_in_place(quantized, data, fit, name="quantize_aware", callbacks=callbacks)
+        callbacks.append(_freezing(quantized, data, fit))
+        with _frozen_kept(quantized):
+            training.fit_in_place(quantized, data, fit, name="quantize_aware", callbacks=callbacks)
     return quantized
 
 
-def _normalized(model: Any, fit: Fit | None) -> tuple[Any, dict[str, Fate]]:
-    return normalized(model, live=_quantizable.is_live, inline=_quantizable.may_stay_inside, deploy=fit is None)
+def _normalized(model: Any, fit: Fit | None, per_axis: bool, preserve: str) -> tuple[Any, dict[str, Fate]]:
+    def live(before: Any, after: Any) -> bool:  # folded into a kernel with one scale, a BatchNorm makes it one that has many
+        return per_axis and _quantizable.is_live(before, after)
+
+    def shared(layer: Any) -> bool:
+        return preserve in ("auto", "clusters") and any(_sharing.found_in(kernel) for kernel in kernels.kernels_of(layer))
+
+    return normalized(model, live=live, inline=_quantizable.may_stay_inside, shared=shared, deploy=fit is None)
 
 
-def _plan(model: Any, ready: Any, fates: dict[str, Fate], where: Where) -> tuple[tuple[Choice, ...], set[str]]:
+def _plan(model: Any, ready: Any, fates: dict[str, Fate], where: Where, bits: int, preserve: str) -> tuple[tuple[Choice, ...], set[str]]:
     """A choice for each layer of the model, and the names of the layers of `ready`, its normalized form, that are treated."""
     layers = copying.all_layers(model)
     chosen = selector(where, [*layers, *copying.all_layers(ready)])
     originals = {name: (path, layer) for path, layer in layers for name in fates[path].layers if not fates[path].merged}
-    found = {layer.name: _choice(layer, *originals[layer.name], chosen) for _, layer in copying.all_layers(ready)}
+    found = {layer.name: _choice(layer, *originals[layer.name], chosen, bits, preserve) for _, layer in copying.all_layers(ready)}
     for before, after in rewriting.pairs(ready):  # a BatchNorm goes with its convolution, whatever `where` says of it
         if _quantizable.is_live(before, after):
             convolution = found[before.name].treated
@@ -99,11 +154,25 @@ def _plan(model: Any, ready: Any, fates: dict[str, Fate], where: Where) -> tuple
     return choices, {name for name, choice in found.items() if choice.treated}
 
 
-def _choice(layer: Any, path: str, original: Any, chosen) -> Choice:
+def _choice(layer: Any, path: str, original: Any, chosen: Any, bits: int, preserve: str) -> Choice:
     if not chosen(path, original):
         return Choice(layer.name, False, "not named by `where`")
     problem = _quantizable.problem_with(layer)
-    return Choice(layer.name, False, f"{problem}; left as it is") if problem else Choice(layer.name, True, "8 bits")
+    if problem:
+        return Choice(layer.name, False, f"{problem}; left as it is")
+    found = kernels.kernels_of(layer)
+    told = "8 bits" if bits == 8 or not found else f"weights of {bits} bits, activations of 8"
+    return Choice(layer.name, True, "; ".join([told, *(kept for kernel in found if (kept := _kept(kernel, preserve)))]))
+
+
+def _kept(kernel: kernels.Kernel, preserve: str) -> str:
+    """What of a kernel is kept, in words."""
+    zeros = 1 - (kernel.matrix() != 0).mean()
+    shared = _sharing.found_in(kernel) if preserve in ("auto", "clusters") else None
+    if shared is not None:
+        by_channel, values = shared
+        return f"keeps its {values.shape[1] + (zeros > 0)} values{' for each output channel' if by_channel else ''}"
+    return f"keeps its zeros ({zeros:.0%})" if zeros and preserve in ("auto", "zeros") else ""
 
 
 def _of_fate(path: str, layer: Any, fate: Fate, found: dict[str, Choice]) -> Choice:
@@ -119,18 +188,41 @@ def _of_fate(path: str, layer: Any, fate: Fate, found: dict[str, Choice]) -> Cho
     return Choice(path, main.treated, "; ".join([*reasons, main.reason, *left]))
 
 
-def _keep_zeros(quantized: Any) -> list[Any]:
-    """Masks the zeros of every quantized kernel; returns the callback that keeps those of the others, where there are any."""
+def _preserving(quantized: Any, preserve: str, bits: int) -> list[Any]:
+    """The callbacks that keep zeros and shared values, also in layers that stay float."""
+    from . import _tf_quantization, _tf_weights
+
+    found = kernels.of_all(quantized.layers)
+    shared = {id(k.variable): it for k in found if preserve in ("auto", "clusters") and (it := _sharing.found_in(k)) is not None}
+    sparse = [k.variable for k in found if preserve in ("auto", "zeros") and id(k.variable) not in shared and not k.matrix().all()]
+    for layer in quantized.layers:
+        for number, (weight, _, ranges) in enumerate(getattr(layer, "_weight_vars", ())):
+            if id(weight) in shared and not shared[id(weight)][0] and ranges["max_var"].shape.rank:
+                layer._weight_vars[number] = (weight, _tf_quantization.OneRange(bits), ranges)
+    clustered = [
+        _tf_weights.Shared(k.variable, *_sharing.layout(k, shared[id(k.variable)][0]), shared[id(k.variable)][1])
+        for k in found
+        if id(k.variable) in shared
+    ]
+    return [_tf_weights.Masking(sparse), _tf_weights.Sharing(clustered)]
+
+
+def _freezing(quantized: Any, data: Data, fit: Fit) -> Any:
     from . import _tf_quantization
 
-    inside = {id(weight) for layer in quantized.layers for weight, _, _ in getattr(layer, "_weight_vars", ())}
-    others = [w for w in quantized.trainable_weights if w.shape.rank > 1 and id(w) not in inside]
-    masks = [(weight, (weight.numpy() != 0).astype("float32")) for weight in others]
-    for layer in quantized.layers:
-        for number, (weight, quantizer, ranges) in enumerate(getattr(layer, "_weight_vars", ())):
-            mask = weight.numpy() != 0
-            if not mask.all():
-                layer._weight_vars[number] = (weight, _tf_quantization.KeepZeros(quantizer, mask.astype("float32")), ranges)
+    inner = [getattr(layer, "layer", layer) for layer in quantized.layers]
+    steps = pipelines.steps_per_epoch(data, fit) * fit.epochs
+    norms = [layer for layer in inner if rewriting.kind(layer) in _quantizable.BATCH_NORMS]
+    return _tf_quantization.Freezing(norms, max(1, int(steps * _FREEZING)))
 
-    masks = [(weight, mask) for weight, mask in masks if not mask.all()]
-    return [_tf_quantization.Remask(masks)] if masks else []
+
+@contextlib.contextmanager
+def _frozen_kept(quantized: Any) -> Iterator[None]:
+    """Frozen layers stay frozen meanwhile: TF-MOT's wrapper lists a kernel as trainable whatever the layer inside it says."""
+    frozen = [layer for layer in quantized.layers if hasattr(layer, "_weight_vars") and not layer.layer.trainable]
+    before = [(layer, layer._trainable_weights) for layer in frozen]
+    for layer in frozen:
+        layer._non_trainable_weights, layer._trainable_weights = [*layer._trainable_weights, *layer._non_trainable_weights], []
+    yield
+    for layer, weights in before:
+        layer._non_trainable_weights, layer._trainable_weights = layer._non_trainable_weights[len(weights) :], weights
