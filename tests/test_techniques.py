@@ -16,7 +16,7 @@ import pytest
 
 import tfopt
 from tfopt import backend, bridge, datasets, pipelines, strategies, techniques
-from tfopt.errors import DataError, OptionError, UnsupportedModel
+from tfopt.errors import DataError, OptionError, RecipeError, UnsupportedModel
 from tfopt.surgery import copying
 from tfopt.tracing import Trace
 from tfopt.types import Fit, Step
@@ -37,11 +37,12 @@ QUICK = tuple(net for net in NETS if net != "both_ways")  # which takes as long 
 # options: set so that the effect is plain to see; neutral: those that change nothing, if there are; plain: whether a plain model comes
 # back; with_conv: what is treated along with the convolution "conv" of `branching`.
 CASES = {
+    "cluster": {"options": {"clusters": 8}, "neutral": {"clusters": 100_000}, "plain": True, "with_conv": ()},
     "prune": {"options": {"sparsity": 0.6}, "neutral": {"sparsity": 0.0}, "plain": True, "with_conv": ()},
     "quantize_aware": {"options": {}, "neutral": None, "plain": False, "with_conv": ("bn",)},  # BatchNorm goes with its convolution
 }
-# (technique, net) -> why its laws can't be tried yet
-WAITING: dict[tuple[str, str], str] = {}
+# (technique, net) -> why the file of it can't be looked at yet; all else is tried
+WAITING = {("quantize_aware", "recurrent"): "the converter refuses an LSTM that stays float between quantized layers"}
 
 
 def pairs(*quick, names=tuple(CASES)):
@@ -49,19 +50,11 @@ def pairs(*quick, names=tuple(CASES)):
     return pytest.mark.parametrize(
         ("technique", "net"),
         [
-            pytest.param(name, net, id=f"{name}-{net}", marks=[*_slow(net not in (quick or QUICK)), *_waiting(name, net)])
+            pytest.param(name, net, id=f"{name}-{net}", marks=[] if net in (quick or QUICK) else [pytest.mark.slow])
             for name in sorted(names)
             for net in NETS
         ],
     )
-
-
-def _slow(it):
-    return [pytest.mark.slow] if it else []
-
-
-def _waiting(*pair):
-    return [pytest.mark.skip(reason=WAITING[pair])] if pair in WAITING else []
 
 
 @dataclass
@@ -145,10 +138,12 @@ def apply(technique, model, data, fit=None):
     return techniques.TECHNIQUES[technique](model, data, **CASES[technique]["options"], fit=fit)
 
 
-def in_file(technique, model, data):
-    """The measure that the technique moves, in the file that is made of a model."""
+def in_file(technique, net, model, data):
+    """The measure that the technique moves, in the file that is made of what it made of a net."""
+    if (technique, net) in WAITING:
+        pytest.skip(WAITING[technique, net])
     conversion_format, measure = techniques.EFFECTS[technique]
-    return getattr(tfopt.measure(tfopt.convert(model, conversion_format, data=data)), measure)
+    return getattr(tfopt.measure(tfopt.convert(model, conversion_format, data=data[net])), measure)
 
 
 def same_weights(first, second):
@@ -251,7 +246,7 @@ def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, kera
     with strategy.scope():
         result = apply(technique, built(net, keras), data[net], FIT)
     assert result.distribute_strategy.num_replicas_in_sync == 2
-    assert in_file(technique, result, data[net]) > untreated(technique, net)
+    assert in_file(technique, net, result, data) > untreated(technique, net)
 
 
 # ---- law 5: same seed, same result
@@ -303,12 +298,12 @@ def test_law_7_an_odd_layer_does_not_kill_the_model(technique, ran):
 
 @pairs()
 def test_law_8_the_effect_is_in_the_converted_file(technique, net, ran, data, untreated):
-    assert in_file(technique, ran(technique, net).result, data[net]) > untreated(technique, net)
+    assert in_file(technique, net, ran(technique, net).result, data) > untreated(technique, net)
 
 
 @pairs("branching")
 def test_law_8_the_effect_of_training_is_in_the_converted_file(technique, net, ran, data, untreated):
-    assert in_file(technique, ran(technique, net, FIT).result, data[net]) > untreated(technique, net)
+    assert in_file(technique, net, ran(technique, net, FIT).result, data) > untreated(technique, net)
 
 
 # ---- law 9: a mixed-precision model is treated, and a plain one keeps its precision
@@ -327,19 +322,20 @@ def mixed_precision():
 
 
 def policies(model):
-    return {layer.name: layer.dtype_policy.name for layer in model._flatten_layers() if layer.weights}
+    """The model's own policy, which decides how it is trained, and its layers'."""
+    return {"model": model.dtype_policy.name, **{name: layer.dtype_policy.name for name, layer in copying.all_layers(model)}}
 
 
 def check_mixed(technique, net, data, untreated, fit, keras=2):
     with mixed_precision():
         model = built(net, keras)
-    before = policies(model)
-    assert "mixed_bfloat16" in before.values()
+    before = policies(bridge.plain(model))
+    assert before["model"] == before["logits"] == "mixed_bfloat16"
     result = apply(technique, model, data[net], fit)
-    assert policies(model) == before
+    assert policies(bridge.plain(model)) == before
     if CASES[technique]["plain"]:
         assert policies(result) == before
-    assert in_file(technique, result, data[net]) > untreated(technique, net)
+    assert in_file(technique, net, result, data) > untreated(technique, net)
 
 
 @pytest.mark.parametrize("keras", [2, pytest.param(3, marks=pytest.mark.slow)])
@@ -403,7 +399,7 @@ def test_chain_is_the_steps_one_after_the_other(digits, examples):
     by_hand = tfopt.prune(tfopt.prune(model, digits, sparsity=0.3, where="conv"), digits, sparsity=0.7, where="dense")
     shrink = tfopt.chain(Step("prune", {"sparsity": 0.3, "where": "conv"}), Step("prune", {"sparsity": 0.7, "where": "dense"}))
     assert np.array_equal(shrink(model, digits)(examples["branching"]), by_hand(examples["branching"]))
-    with pytest.raises(OptionError, match="did you mean 'prune'"):
+    with pytest.raises(RecipeError, match="did you mean 'prune'"):
         tfopt.chain(Step("prun", {}))
 
 

@@ -69,6 +69,8 @@ def plain(model: Any) -> Any:
 def _bridged(model: Any, custom_objects: Mapping[str, Any] | None) -> Any:
     with backend.log_without("Mixed precision compatibility"):  # of a model that the user has in mixed precision already
         bridged = Bridged(model, dict(custom_objects or {}))
+        if model.dtype_policy.name.startswith("mixed_"):  # by which compile() scales the loss of a float16 model
+            bridged.model._set_dtype_policy(model.dtype_policy.name)
     check(model, bridged.model, bridged.pairs)
     return bridged.model
 

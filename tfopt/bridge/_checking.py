@@ -15,7 +15,7 @@ from ._keras3 import functional, keras3, nodes_of
 
 TOLERANCE = 1e-5  # of the largest output
 # In half precision two right models differ by its rounding, wherever the two Keras write a product in another order: attention by up to
-# 0.0064 in bfloat16 and 0.0018 in float16, as much as from itself in float32. So there it is four times the distance from 1 to the next number.
+# 0.0064 in bfloat16 and 0.0018 in float16, which is more than either is off from float32. So four times the distance from 1 to the next.
 _TOLERANCES = {"float16": 4 * 2.0**-10, "bfloat16": 4 * 2.0**-7}
 _SIZES = (32, 64, 128, 256)  # for dimensions that are free: tried in turn, as a deep net leaves nothing of a small image
 _COUNTED = {

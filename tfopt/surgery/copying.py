@@ -30,6 +30,7 @@ def copy_of(model: Any) -> Any:
     with backend.trusted_lambdas(), rewriting.own_functions(model._flatten_layers()):
         copy = backend.keras().models.clone_model(model)
     copy.set_weights(model.get_weights())
+    copy._set_dtype_policy(model.dtype_policy)  # clone_model gives it the global one; by it compile() scales a float16 model's loss
     return copy
 
 
