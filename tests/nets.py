@@ -64,7 +64,8 @@ def branching(keras=None):
     y = layers.ReLU(6.0, name="relu6")(y)
     x = layers.Add(name="add")([x, y])
     inner = keras.Sequential(
-        [keras.Input((8, 8, 8)), layers.Conv2D(8, 1, name="point"), layers.Activation("relu", name="inner_relu")], name="inner"
+        [keras.Input((8, 8, 8), name="point_input"), layers.Conv2D(8, 1, name="point"), layers.Activation("relu", name="inner_relu")],
+        name="inner",
     )
     x = layers.Concatenate(name="both")([inner(x), inner(y)])
     x = layers.BatchNormalization(name="lone_bn")(x)
@@ -98,7 +99,7 @@ def sequential(keras=None):
     layers = keras.layers
     return keras.Sequential(
         [
-            keras.Input((8, 8, 1), name="image"),
+            keras.Input((8, 8, 1), name="conv_input"),
             layers.Conv2D(8, 3, name="conv"),
             layers.ReLU(name="relu"),
             layers.Flatten(name="flatten"),

@@ -14,7 +14,6 @@ from tfopt import backend, bridge, datasets, models, pipelines, recipes, runtime
 from tfopt.errors import DataError
 from tfopt.types import Fit
 
-SHAPES = {"image": (8, 8, 1), "row": (8,)}
 TUNE = Fit(epochs=2, batch_size=32)
 
 
@@ -31,20 +30,10 @@ def data(digits):
     return datasets.arrays(x={"image": x, "row": 5 * x.sum(axis=(2, 3))}, y=y, name="two")
 
 
-def two_inputs(layers, keras):
-    """The inputs stand in another order than those of the file, which are sorted by name."""
-    row, image = keras.Input((8,), name="row"), keras.Input((8, 8, 1), name="image")
-    x = layers.BatchNormalization(momentum=0.9, name="bn")(layers.Conv2D(8, 3, name="conv")(image))
-    x = layers.Flatten(name="flatten")(layers.ReLU(name="relu")(x))
-    x = layers.Concatenate(name="both")([x, layers.Dense(16, activation="relu", name="dense")(row)])
-    return keras.Model([row, image], layers.Softmax(name="probabilities")(layers.Dense(10, name="logits")(x)), name="two_inputs")
-
-
 @pytest.fixture(scope="module")
 def model(data):
-    keras = backend.keras()
-    keras.utils.set_random_seed(0)
-    return tfopt.train(two_inputs(keras.layers, keras), data, Fit(epochs=12, batch_size=32, learning_rate=3e-3))
+    backend.keras().utils.set_random_seed(0)
+    return tfopt.train(nets.two_inputs(), data, Fit(epochs=12, batch_size=32, learning_rate=3e-3))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +89,7 @@ def test_the_file_is_timed_on_the_data_and_without(model, data):
 
 
 def test_a_keras_3_model_of_several_inputs(data):
-    keras3 = bridge.keras3()
-    model = two_inputs(keras3.layers, keras3)
+    model = nets.two_inputs(bridge.keras3())
     trained = tfopt.train(model, data, dataclasses.replace(TUNE, epochs=1))
     assert trained.input_names == ["row", "image"]
     assert tfopt.verify(tfopt.convert(trained, "int8", data=data), against=trained, data=data).agreement > 0.9
@@ -225,7 +213,7 @@ def test_one_array_for_a_model_of_several_inputs_is_refused(model, digits):
 
 
 def test_several_arrays_for_a_model_of_one_input_are_refused(data):
-    with pytest.raises(DataError, match=r"takes the input 'conv_input'; data 'two' lacks 'conv_input' and has 'image', which is no input"):
+    with pytest.raises(DataError, match=r"takes the input 'conv_input'; data 'two' lacks 'conv_input' and has 'image', which"):
         tfopt.train(nets.sequential(), data, TUNE)
     for build in (models.mlp, models.convnet, models.resnet):
         with pytest.raises(DataError, match=rf"{build.__name__} takes one input, the data has an array for each of 'image', 'row'"):
