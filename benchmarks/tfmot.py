@@ -143,6 +143,11 @@ def optimized(kit: str, sparsity: float | None, data) -> dict:
     return {**row_of(tfopt.convert(final, "int8"), trained(data), data), **seconds}
 
 
+def environment() -> dict:
+    own = {"tfopt": importlib.metadata.version("tfopt"), "python": platform.python_version(), "cores": os.cpu_count()}
+    return {**own, **backend.versions()}
+
+
 def plain(format_name: str, data) -> dict:
     model = trained(data)
     return row_of(tfopt.convert(model, format_name, data=data), model, data)
@@ -161,8 +166,7 @@ def main() -> int:
         if name not in rows:
             rows[name] = make()
             print(name, rows[name], file=sys.stderr, flush=True)
-            environment = {"tfopt": importlib.metadata.version("tfopt"), "python": platform.python_version(), "cores": os.cpu_count()}
-            RESULTS.write_text(json.dumps({"environment": {**environment, **backend.versions()}, "rows": rows}, indent=1) + "\n")
+            RESULTS.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1) + "\n")
     Console(width=170).print(table(rows))
     return 0
 
