@@ -1,8 +1,9 @@
 """What a training step costs under each technique: python benchmarks/step_cost.py     (about 15 minutes on 2 cores)
 
-tfopt's techniques beside the same TF-MOT wrappers called by hand, and training without either: a ResNet-8 (32 x 32 x 3, batch 128) on random
-images, in turns, 40 steps at a time. The first 10 steps of each turn, in which TensorFlow traces, are left out; printed are medians over
-the turns of a step's wall and CPU time, and their ratios to TF-MOT's. Saved turns (benchmarks/results/step_cost.json) are not made again.
+tfopt's techniques beside the same TF-MOT wrappers called by hand, and training without either: a ResNet-8 (32 x 32 x 3, batch 128) on
+random images, in turns, 40 steps at a time. Left out are the first 10 steps of each turn, in which TensorFlow traces, and the slowest of
+the others: once a fit, quantize_aware freezes BatchNorm and traces again. Printed are medians over the turns of a step's mean wall and CPU
+time, and of their ratios to TF-MOT's. Saved turns (benchmarks/results/step_cost.json) are not made again.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ class Clock(backend.keras().callbacks.Callback):
         self.cpu.append(time.process_time())
 
     def seconds(self) -> dict:
-        """Of a step, over those from the end of the warm-up to the last; medians would hide what is done every few steps."""
-        return {name: (times[-1] - times[WARMUP]) / (len(times) - 1 - WARMUP) for name, times in (("wall", self.wall), ("cpu", self.cpu))}
+        """The means of a step; medians would hide what is done every few steps."""
+        return {name: float(np.sort(np.diff(times[WARMUP:]))[:-1].mean()) for name, times in (("wall", self.wall), ("cpu", self.cpu))}
 
 
 @contextlib.contextmanager
 def clocked():
-    """tfopt's fits with a clock in them."""
+    """Fits with a clock in them."""
     clock, fit_in_place = Clock(), training.fit_in_place
     training.fit_in_place = lambda *args, **options: fit_in_place(*args, **{**options, "callbacks": [*options.get("callbacks", ()), clock]})
     try:

@@ -32,6 +32,7 @@ from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from . import _sharing
+from ._choosing import DEPTHWISE, left_alone
 
 Clusters = Annotated[int, Field(ge=2)]
 Init = Literal["kmeans++", "linear", "density", "random"]
@@ -124,18 +125,12 @@ def _with_folding(choice: Choice, norm: str | None, per_channel: bool) -> Choice
 
 
 def _choice(name: str, layer: Any, chosen: Callable, clusters: int, per_channel: bool, named: bool) -> tuple[Choice, list[Kernel]]:
-    if not layer.weights:
-        return Choice(name, False, f"{type(layer).__name__} has no weights"), []
     found = kernels.kernels_of(layer)
-    if not found:
-        return Choice(name, False, f"{type(layer).__name__} has no kernel"), []
-    if not chosen(name, layer):
-        return Choice(name, False, "not named by `where`"), []
+    if reason := left_alone(name, layer, found, chosen):
+        return Choice(name, False, reason), []
     fitting = [kernel for kernel in found if named or not kernel.depthwise]
     reasons = [f"{kernel.name}: {_effect(kernel, clusters, per_channel)}" for kernel in fitting]
-    reasons += [
-        f"{kernel.name}: few weights that matter much; clustered where the layer is named" for kernel in found if kernel not in fitting
-    ]
+    reasons += [f"{kernel.name}: {DEPTHWISE}" for kernel in found if kernel not in fitting]
     return Choice(name, bool(fitting), "; ".join(reasons)), fitting
 
 
