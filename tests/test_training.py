@@ -53,9 +53,16 @@ def test_an_interrupted_fit_ends_with_the_same_numbers(digits, tmp_path, optimiz
     assert whole.entries == parts.entries
 
 
-@pytest.mark.parametrize("technique", ["prune", "quantize_aware"])
-def test_an_interrupted_technique_ends_with_the_same_numbers(digits, tmp_path, technique, monkeypatch):
-    model, fit = nets.randomized(dropping()), Fit(epochs=3, batch_size=400)
+def small():
+    """A net in which there are zeros and shared values to keep."""
+    return tfopt.cluster(tfopt.prune(nets.randomized(dropping()), sparsity=0.4), clusters=5)
+
+
+@pytest.mark.parametrize(
+    "technique, make", [("prune", dropping), ("cluster", dropping), ("quantize_aware", dropping), ("quantize_aware", small)]
+)
+def test_an_interrupted_technique_ends_with_the_same_numbers(digits, tmp_path, technique, make, monkeypatch):
+    model, fit = nets.randomized(make()) if make is dropping else make(), Fit(epochs=3, batch_size=400)
     apply = getattr(tfopt, technique)
     straight = apply(model, digits, fit=fit)
     with monkeypatch.context() as patch:
@@ -143,6 +150,36 @@ def test_dropout_trains_under_two_replicas(digits):
 def test_divergence_is_an_error_that_says_what_helps(digits):
     with pytest.raises(OptionError, match=r"diverged.*learning_rate"):
         tfopt.train(nets.sequential(), digits, Fit(epochs=3, learning_rate=1e30, optimizer="sgd"))
+
+
+@pytest.mark.parametrize("technique", ["train", "prune", "cluster", "quantize_aware"])
+def test_divergence_in_the_middle_keeps_the_last_good_weights_and_says_so(digits, technique, monkeypatch, caplog):
+    class Poison(backend.keras().callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.optimizer.iterations.numpy() == 12:  # in the third epoch
+                weight = self.model.trainable_weights[0]
+                weight.assign(weight * np.nan)
+
+    poisoned = lambda m, d, f, **k: fit_in_place(m, d, f, **{**k, "callbacks": [*k.get("callbacks", ()), Poison()]})  # noqa: E731
+    monkeypatch.setattr(training, "fit_in_place", poisoned)
+    fit = Fit(epochs=5, batch_size=200, learning_rate=1e-3)
+    model = tfopt.models.convnet((8, 8, 1), 10, width=4)
+    with Trace() as trace:
+        result = tfopt.train(model, digits, fit) if technique == "train" else getattr(tfopt, technique)(model, digits, fit=fit)
+    assert all(np.isfinite(weight).all() for weight in result.get_weights())
+    note = next(entry["text"] for entry in trace.entries if entry["kind"] == "note")
+    assert "diverged: the loss is nan in epoch 3" in note and "Stopped, with the weights from the end of epoch 2" in note
+    assert note in caplog.text
+    assert len(next(entry["history"] for entry in trace.entries if entry["kind"] == "curve")["loss"]) == 2
+    if technique == "prune":
+        assert np.mean(result.get_layer("conv1").kernel.numpy() == 0) == 0.5
+
+
+def test_a_fit_without_a_step_is_refused(digits):
+    empty = dataclasses.replace(digits, train=digits.train.take(0))
+    for technique in (tfopt.prune, tfopt.cluster, tfopt.quantize_aware):
+        with pytest.raises(DataError, match="no training examples"):
+            technique(nets.sequential(), empty, fit=Fit(epochs=1))
 
 
 def test_a_model_that_does_not_fit_the_data_is_refused(digits):

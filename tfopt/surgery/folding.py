@@ -19,7 +19,7 @@ import numpy as np
 from .. import backend
 from . import _scaling
 from ._scaling import BATCH_NORMS
-from .rewriting import Change, Changes, called_once, changed, free_name, kind, pairs, twin
+from .rewriting import Change, Changes, activation_name, called_once, changed, free_name, kind, pairs, twin
 
 Chosen = Callable[[Any, Any], bool]
 
@@ -48,6 +48,19 @@ def folded_back(model: Any, chosen: Chosen = lambda before, after: True) -> tupl
             folded[before.name] = (after, weights)
     gone = {after.name: name for name, (after, _) in folded.items()}
     return _with_weights(model, {name: weights for name, (_, weights) in folded.items()}, gone)
+
+
+def norms_behind(model: Any) -> dict[str, str]:
+    """The linear layers, by path (`outer/inner`), that the converter folds a BatchNorm into, and that BatchNorm's name."""
+    found = {
+        before.name: after.name
+        for before, after in pairs(model)
+        if kind(after) in BATCH_NORMS and kind(before) in _scaling.KERNELS and activation_name(before) == "linear"
+    }
+    for layer in model.layers:
+        if isinstance(layer, backend.keras().Model):
+            found |= {f"{layer.name}/{name}": norm for name, norm in norms_behind(layer).items()}
+    return found
 
 
 def folded_forward(model: Any, chosen: Chosen = lambda layer, behind: True) -> tuple[Any, Changes]:

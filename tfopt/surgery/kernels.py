@@ -14,7 +14,7 @@ from .rewriting import kind
 _NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a tf.Variable compares element by element
 class Kernel:
     """A weight tensor as a matrix of inputs x outputs.
 

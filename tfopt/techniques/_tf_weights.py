@@ -29,13 +29,16 @@ class Masking(Callback):
     def __init__(self, variables: Sequence[Any], masks: Sequence[np.ndarray] | None = None):
         super().__init__()
         self.variables = list(variables)
-        self.put(masks if masks is not None else [variable.numpy() != 0 for variable in variables])
+        masks = masks if masks is not None else [variable.numpy() != 0 for variable in variables]
+        self.masks = [tf.Variable(tf.cast(mask, v.dtype), trainable=False) for v, mask in zip(self.variables, masks, strict=True)]
+        self.apply = tf.function(self._apply, autograph=False)  # one call a step instead of two for each kernel
 
     def put(self, masks: Sequence[np.ndarray]) -> None:
         """Other masks, from now on."""
-        self.masks = [tf.constant(mask, variable.dtype) for variable, mask in zip(self.variables, masks, strict=True)]
+        for variable, mask in zip(self.masks, masks, strict=True):
+            variable.assign(tf.cast(mask, variable.dtype))
 
-    def apply(self) -> None:
+    def _apply(self) -> None:
         for variable, mask in zip(self.variables, self.masks, strict=True):
             variable.assign(variable * mask)
 
@@ -82,12 +85,16 @@ class Sharing(Callback):
         super().__init__()
         self.kernels = list(kernels)
         self.state = [variable for kernel in self.kernels for variable in (kernel.latent, kernel.centroids)]  # kept over an interruption
+        self.step = tf.function(self._step, autograph=False)  # one call a step instead of twenty for each kernel
 
     def on_train_begin(self, logs=None):
         for kernel in self.kernels:
-            kernel.begin()
+            kernel.shared.assign(kernel.values())  # after an interruption they are other ones
 
     def on_train_batch_end(self, batch, logs=None):
+        self.step()
+
+    def _step(self) -> None:
         for kernel in self.kernels:
             kernel.step()
 
@@ -106,31 +113,24 @@ class Shared:
 
     def __init__(self, variable: Any, order: Sequence[int], rows: int, centroids: np.ndarray):
         self.variable, self.order, self.rows = variable, tuple(order), rows
-        latent = self._values()
-        self.mask = tf.cast(latent != 0, tf.float32)
-        self.latent, self.centroids = (tf.Variable(value, trainable=False) for value in (latent, centroids))
-        self._share(latent)
+        before = self.values()
+        self.mask = tf.cast(before != 0, tf.float32)
+        self.latent, self.shared, self.centroids = (tf.Variable(value, trainable=False) for value in (before, before, centroids))
+        self.step()
 
-    def begin(self) -> None:
-        self.shared = self._values()
-
-    def step(self) -> None:
-        self._share(self.latent + (self._values() - self.shared) * self.mask)
-
-    def _share(self, latent: Any) -> None:
-        centroids, self.shared = _nearest(latent, self.centroids, self.mask)
-        self.latent.assign(latent)
-        self.centroids.assign(centroids)
-        shape = [self.variable.shape[axis] for axis in self.order]
-        values = tf.transpose(tf.reshape(self.shared, shape), np.argsort(self.order))
-        self.variable.assign(tf.cast(values, self.variable.dtype))
-
-    def _values(self) -> Any:
+    def values(self) -> Any:
         """The kernel's weights as rows."""
         return tf.reshape(tf.transpose(tf.cast(tf.convert_to_tensor(self.variable), tf.float32), self.order), (self.rows, -1))
 
+    def step(self) -> None:
+        latent = self.latent + (self.values() - self.shared) * self.mask
+        centroids, shared = _nearest(latent, tf.convert_to_tensor(self.centroids), self.mask)
+        for variable, value in ((self.latent, latent), (self.centroids, centroids), (self.shared, shared)):
+            variable.assign(value)
+        shape = [self.variable.shape[axis] for axis in self.order]
+        self.variable.assign(tf.cast(tf.transpose(tf.reshape(shared, shape), np.argsort(self.order)), self.variable.dtype))
 
-@tf.function
+
 def _nearest(latent: Any, centroids: Any, mask: Any) -> tuple[Any, Any]:
     """The centroids as the means of the latent weights nearest to them, and these means in the places of the weights."""
     rows, count = centroids.shape

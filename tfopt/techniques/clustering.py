@@ -19,19 +19,20 @@ Han et al. 2016, "Deep Compression" (arXiv:1510.00149), section 3; the init "kme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from .. import bridge, options, pipelines, training
 from ..errors import UnsupportedModel
-from ..surgery import copying, kernels
+from ..surgery import copying, folding, kernels
 from ..surgery.kernels import Kernel
 from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from . import _sharing
+from ._choosing import DEPTHWISE, left_alone
 
 Clusters = Annotated[int, Field(ge=2)]
 Init = Literal["kmeans++", "linear", "density", "random"]
@@ -39,8 +40,7 @@ Init = Literal["kmeans++", "linear", "density", "random"]
 
 def plan(model: Any, *, clusters: Clusters = 16, per_channel: bool = False, where: Where = None, **_: Any) -> tuple[Choice, ...]:
     """Which layers `cluster` will treat: those with a kernel that `where` names."""
-    layers = copying.all_layers(bridge.plain(model))
-    return tuple(choice for choice, _ in _planned(layers, clusters, per_channel, where))
+    return tuple(choice for choice, _ in _planned(bridge.plain(model), clusters, per_channel, where))
 
 
 @options.checked
@@ -81,7 +81,7 @@ def cluster(
     model = copying.copy_of(model)
     if fit is not None:
         pipelines.check_fits(model, data)
-    planned = _planned(copying.all_layers(model), clusters, per_channel, where)
+    planned = _planned(model, clusters, per_channel, where)
     choices = tuple(choice for choice, _ in planned)
     record_plan("cluster", choices)
     treated = list({id(kernel.variable): kernel for _, fitting in planned for kernel in fitting}.values())
@@ -104,25 +104,33 @@ def _shared(kernel: Kernel, clusters: int, init: str, per_channel: bool, seed: i
     return _tf_weights.Shared(kernel.variable, *_sharing.layout(kernel, per_channel), values)
 
 
-def _planned(layers: Sequence[tuple[str, Any]], clusters: int, per_channel: bool, where: Where) -> list[tuple[Choice, list[Kernel]]]:
+def _planned(model: Any, clusters: int, per_channel: bool, where: Where) -> list[tuple[Choice, list[Kernel]]]:
     """For each layer the choice, and the kernels whose weights will share values."""
+    layers, norms = copying.all_layers(model), folding.norms_behind(model)
     chosen = selector(where, layers)
-    return [_choice(name, layer, chosen, clusters, per_channel, where is not None) for name, layer in layers]
+    planned = [_choice(name, layer, chosen, clusters, per_channel, where is not None) for name, layer in layers]
+    return [(_with_folding(choice, norms.get(choice.layer), per_channel), fitting) for choice, fitting in planned]
+
+
+def _with_folding(choice: Choice, norm: str | None, per_channel: bool) -> Choice:
+    """The choice with what the converter will make of the values where it folds a BatchNorm into them.
+
+    It is not folded before the values are shared: a kernel in which BatchNorm's factors differ from channel to channel needs many more
+    values (a ResNet-8 of 84.0 % on CIFAR-10, 16 values, no training: 78.8 % with its BatchNorms, 56.6 % with them folded first).
+    """
+    if not choice.treated or norm is None or per_channel:
+        return choice
+    told = f"the converter multiplies each output channel when it folds {norm} into it, so a float file has these values a channel"
+    return Choice(choice.layer, True, f"{choice.reason}; {told}")
 
 
 def _choice(name: str, layer: Any, chosen: Callable, clusters: int, per_channel: bool, named: bool) -> tuple[Choice, list[Kernel]]:
-    if not layer.weights:
-        return Choice(name, False, f"{type(layer).__name__} has no weights"), []
     found = kernels.kernels_of(layer)
-    if not found:
-        return Choice(name, False, f"{type(layer).__name__} has no kernel"), []
-    if not chosen(name, layer):
-        return Choice(name, False, "not named by `where`"), []
+    if reason := left_alone(name, layer, found, chosen):
+        return Choice(name, False, reason), []
     fitting = [kernel for kernel in found if named or not kernel.depthwise]
     reasons = [f"{kernel.name}: {_effect(kernel, clusters, per_channel)}" for kernel in fitting]
-    reasons += [
-        f"{kernel.name}: few weights that matter much; clustered where the layer is named" for kernel in found if kernel not in fitting
-    ]
+    reasons += [f"{kernel.name}: {DEPTHWISE}" for kernel in found if kernel not in fitting]
     return Choice(name, bool(fitting), "; ".join(reasons)), fitting
 
 

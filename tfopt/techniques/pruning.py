@@ -30,6 +30,7 @@ from ..surgery import copying, kernels
 from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
+from ._choosing import DEPTHWISE, left_alone
 from ._patterns import Pattern, masks, pattern_of
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -158,19 +159,12 @@ def _planned(layers: Sequence[tuple[str, Any]], sparsity: Sparsity, pattern: Pat
 
 
 def _choice(name: str, layer: Any, chosen: Callable, share_of: Callable, pattern: Pattern, named: bool) -> Planned:
-    def left(reason: str) -> Planned:
-        return Choice(name, False, reason), 0.0, []
-
-    if not layer.weights:
-        return left(f"{type(layer).__name__} has no weights")
     found = kernels.kernels_of(layer)
-    if not found:
-        return left(f"{type(layer).__name__} has no kernel")
-    if not chosen(name, layer):
-        return left("not named by `where`")
+    if reason := left_alone(name, layer, found, chosen):
+        return Choice(name, False, reason), 0.0, []
     share = share_of(name, layer)
     if share is None:
-        return left("not named by `sparsity`")
+        return Choice(name, False, "not named by `sparsity`"), 0.0, []
     problems = {kernel.name: problem for kernel in found if (problem := _problem(kernel, pattern, named))}
     fitting = [kernel for kernel in found if kernel.name not in problems]
     reasons = [f"prunes {', '.join(kernel.name for kernel in fitting)}"] if fitting else []
@@ -181,7 +175,7 @@ def _choice(name: str, layer: Any, chosen: Callable, share_of: Callable, pattern
 def _problem(kernel: kernels.Kernel, pattern: Pattern, named: bool) -> str | None:
     """Why a kernel is left as it is; None where it is pruned."""
     if kernel.depthwise and not named:
-        return "few weights that matter much; pruned where the layer is named"
+        return DEPTHWISE
     return pattern.problem(kernel.channels)
 
 

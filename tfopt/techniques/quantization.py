@@ -223,6 +223,8 @@ def _frozen_kept(quantized: Any) -> Iterator[None]:
     before = [(layer, layer._trainable_weights) for layer in frozen]
     for layer in frozen:
         layer._non_trainable_weights, layer._trainable_weights = [*layer._trainable_weights, *layer._non_trainable_weights], []
-    yield
-    for layer, weights in before:
-        layer._non_trainable_weights, layer._trainable_weights = layer._non_trainable_weights[len(weights) :], weights
+    try:
+        yield
+    finally:
+        for layer, weights in before:
+            layer._non_trainable_weights, layer._trainable_weights = layer._non_trainable_weights[len(weights) :], weights

@@ -1,0 +1,19 @@
+"""What `prune` and `cluster` say of a layer before they look at what is special to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..surgery.kernels import Kernel
+
+DEPTHWISE = "few weights that matter much, so only where the layer is named"
+
+
+def left_alone(name: str, layer: Any, found: Sequence[Kernel], chosen: Callable[[str, Any], bool]) -> str | None:
+    """Why a layer is left as it is, whatever its kernels; None where it is not."""
+    if not layer.weights:
+        return f"{type(layer).__name__} has no weights"
+    if not found:
+        return f"{type(layer).__name__} has no kernel"
+    return None if chosen(name, layer) else "not named by `where`"
