@@ -70,7 +70,7 @@ DOORS = {
     "keras": {"bridge._keras3"},
     "keras_tuner": {"searching"},
     "tensorflow_datasets": {"datasets._tfds"},
-    "sklearn": {"datasets._building"},
+    "sklearn": {"datasets._building", "techniques._centroids"},
     "matplotlib": {"_plots"},
     "jinja2": {"_report_html"},
     "typer": {"cli", "_answering"},
