@@ -14,7 +14,7 @@ from tfopt.techniques import quantization
 from tfopt.types import Fit, Step
 
 FIT = Fit(epochs=2, batch_size=256, learning_rate=3e-3)
-FITS = pytest.mark.parametrize("fit", [None, FIT], ids=["data-free", "trained"])
+SLOW = pytest.mark.slow
 COMPUTING = ("CONV_2D", "FULLY_CONNECTED")
 
 
@@ -22,8 +22,9 @@ def kernels(artifact, ops=COMPUTING):
     return [kernel for kernel in tfopt.measure(artifact).kernels if kernel.op in ops]
 
 
-@FITS
-@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize(
+    "per_channel, fit", [(False, FIT), (True, None), *(pytest.param(*p, marks=SLOW) for p in ((False, None), (True, FIT)))]
+)
 def test_zeros_and_shared_values_survive_to_the_last_byte(digits, fit, per_channel):
     shrink = tfopt.chain(
         Step("prune", {"sparsity": 0.6, "fit": fit}),
@@ -37,7 +38,7 @@ def test_zeros_and_shared_values_survive_to_the_last_byte(digits, fit, per_chann
     assert all(np.mean(kernel.zeros) >= 0.59 for kernel in found)
 
 
-@FITS
+@pytest.mark.parametrize("fit", [FIT, pytest.param(None, marks=SLOW)], ids=["trained", "data-free"])
 def test_only_what_is_asked_for_is_kept(digits, fit):
     small = tfopt.cluster(tfopt.prune(nets.randomized(nets.branching()), sparsity=0.6), clusters=6)
     files = {p: tfopt.convert(tfopt.quantize_aware(small, digits, preserve=p, fit=fit), "int8") for p in ("auto", "zeros", "nothing")}
@@ -68,15 +69,20 @@ def test_the_plan_says_what_is_kept():
     assert plans["auto"]["dense"] == "8 bits; keeps its zeros (75%)" and plans["nothing"]["dense"] == "8 bits"
 
 
-@FITS
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("per_axis", [True, False])
+@pytest.mark.parametrize(
+    "bits, per_axis, fit",
+    [
+        (4, True, FIT),
+        (8, False, None),
+        *(pytest.param(*each, marks=SLOW) for each in ((4, True, None), (4, False, FIT), (4, False, None), (8, False, FIT))),
+    ],
+)
 def test_weights_of_the_asked_for_bits_reach_the_file(digits, fit, bits, per_axis, tmp_path):
     model = nets.randomized(nets.branching())
     quantized = tfopt.quantize_aware(model, digits, weight_bits=bits, per_axis=per_axis, fit=fit)
     artifact = tfopt.convert(tfopt.load(tfopt.save(quantized, tmp_path / "final.h5")), "int8")  # as a run does it
     found = kernels(artifact, (*COMPUTING, "DEPTHWISE_CONV_2D"))
-    stored = {kernel.dtype for kernel in found if "point" not in kernel.name}  # the converter keeps a shared kernel in bytes
+    stored = {kernel.dtype for kernel in found if kernel.shape != (8, 1, 1, 8)}  # of a layer that is called twice: kept in bytes
     assert stored == {f"int{bits}"}
     assert all(max(kernel.distinct) <= 2**bits - 1 for kernel in found)
     assert not tfopt.measure(artifact).float_operations

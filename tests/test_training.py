@@ -152,12 +152,13 @@ def test_divergence_is_an_error_that_says_what_helps(digits):
         tfopt.train(nets.sequential(), digits, Fit(epochs=3, learning_rate=1e30, optimizer="sgd"))
 
 
+@pytest.mark.parametrize("which, problem", [(-1, "the loss is nan"), (0, "conv1/kernel holds NaN")], ids=["seen", "hidden-by-relu"])
 @pytest.mark.parametrize("technique", ["train", "prune", "cluster", "quantize_aware"])
-def test_divergence_in_the_middle_keeps_the_last_good_weights_and_says_so(digits, technique, monkeypatch, caplog):
+def test_divergence_in_the_middle_keeps_the_last_good_weights_and_says_so(digits, technique, which, problem, monkeypatch, caplog):
     class Poison(backend.keras().callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if self.model.optimizer.iterations.numpy() == 12:  # in the third epoch
-                weight = self.model.trainable_weights[0]
+                weight = self.model.trainable_weights[which]
                 weight.assign(weight * np.nan)
 
     poisoned = lambda m, d, f, **k: fit_in_place(m, d, f, **{**k, "callbacks": [*k.get("callbacks", ()), Poison()]})  # noqa: E731
@@ -168,7 +169,7 @@ def test_divergence_in_the_middle_keeps_the_last_good_weights_and_says_so(digits
         result = tfopt.train(model, digits, fit) if technique == "train" else getattr(tfopt, technique)(model, digits, fit=fit)
     assert all(np.isfinite(weight).all() for weight in result.get_weights())
     note = next(entry["text"] for entry in trace.entries if entry["kind"] == "note")
-    assert "diverged: the loss is nan in epoch 3" in note and "Stopped, with the weights from the end of epoch 2" in note
+    assert f"diverged: {problem}" in note and "in epoch 3" in note and "Stopped, with the weights from the end of epoch 2" in note
     assert note in caplog.text
     assert len(next(entry["history"] for entry in trace.entries if entry["kind"] == "curve")["loss"]) == 2
     if technique == "prune":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tqdm
 from tf_keras.callbacks import Callback
 from tf_keras.src.backend import RandomGenerator
@@ -70,12 +71,13 @@ class Keeper(Callback):
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            self._go_back(epoch, logs["loss"])
+        weights = [weight.numpy() for weight in self.model.weights]
+        if problem := self._divergence(logs["loss"], weights):
+            self._go_back(epoch, problem)
             return
         for metric, value in logs.items():
             self.history.setdefault(metric, []).append(float(value))
-        self.last_weights = [weight.numpy() for weight in self.model.weights]
+        self.last_weights = weights
         if self.fit.patience is not None and epoch >= self.settled and logs["val_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = float(logs["val_loss"]), epoch
             self.best_weights = self.last_weights
@@ -88,9 +90,16 @@ class Keeper(Callback):
         if self.best_weights is not None:
             _put(model, self.best_weights)
 
-    def _go_back(self, epoch: int, loss: float) -> None:
-        """To the weights of the last epoch whose loss was a number; there is nothing to go back to before the first is over."""
-        said = f"{self.name}: training diverged: the loss is {loss} in epoch {epoch + 1}; a smaller fit.learning_rate helps"
+    def _divergence(self, loss: float, weights: Sequence[Any]) -> str | None:
+        """What is no number any more: the loss or, where a ReLU hides it (that of NaN is 0 on a CPU), a weight. None where all is well."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        broken = [v.name.split(":")[0] for v, w in zip(self.model.weights, weights, strict=True) if not np.isfinite(w).all()]
+        return f"{broken[0]} holds NaN or infinity" if broken else None
+
+    def _go_back(self, epoch: int, problem: str) -> None:
+        """To the weights of the last epoch that went well; there is nothing to go back to before the first is over."""
+        said = f"{self.name}: training diverged: {problem} in epoch {epoch + 1}; a smaller fit.learning_rate helps"
         if self.last_weights is None:
             raise OptionError(said)
         said += f". Stopped, with the weights from the end of epoch {epoch}"
