@@ -124,20 +124,26 @@ def test_two_processes_write_the_same_bytes(digits_run, tmp_path):
 
 def test_kill_9_in_the_middle_of_training_changes_no_number(tmp_path):
     recipe = tmp_path / "small.toml"
-    recipe.write_text(recipes.write(recipes.load(SMALL)))
+    prune, quantize = SMALL["steps"]
+    steps = [prune, {"use": "cluster", "clusters": 8, "fit": {"epochs": 2}}, quantize]
+    recipe.write_text(recipes.write(recipes.load({**SMALL, "steps": steps})))
     whole = tfopt.run(recipe, out=tmp_path / "whole")
     killed = 0
-    for stage, epochs in (("train", 2), ("1-prune", 1), ("2-quantize_aware", 1)):
+    for stage, epochs in (("train", 2), ("1-prune", 1), ("2-cluster", 1), ("3-quantize_aware", 1)):
         process = start(recipe, tmp_path / "killed")
         if _wait_for_epochs(process, tmp_path / "killed", stage, epochs):
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.communicate(timeout=120)
-    assert killed == 3
+    assert killed == 4
     resumed = tfopt.run(recipe, out=tmp_path / "killed")
     assert files(resumed) == files(whole)
     assert [row.verdict for row in resumed.rows] == [row.verdict for row in whole.rows]
     assert resumed.trace == whole.trace
+    int8 = rows(whole)["optimized-int8"]
+    kernels = [kernel for kernel in int8.measures.kernels if kernel.op != "DEPTHWISE_CONV_2D"]
+    assert int8.artifact.steps == ("train", "prune", "cluster", "quantize_aware") and int8.measures.sparsity > 0.45
+    assert all(max(kernel.distinct) <= 8 for kernel in kernels)
 
 
 def _wait_for_epochs(process, folder, stage, epochs, seconds=120):
