@@ -16,8 +16,10 @@ _INLINE_ACTIVATIONS = ("linear", "relu", "gelu", "softmax", "sigmoid", "tanh")
 _LAYER_ACTIVATIONS = (*_INLINE_ACTIVATIONS, "relu6", "swish")
 # What TF-MOT does not know, but the converter computes in int8 once the range of its output is known (all measured)...
 _WITH_OUTPUT = ("Multiply", "Subtract", "PReLU", "Rescaling", "UnitNormalization", "Dot")
-# ... and what hands on the values, and so the range, that it is given.
-_HANDING_ON = ("MaxPooling1D", "UpSampling1D", "RepeatVector", "GaussianNoise", "GaussianDropout", "AlphaDropout")
+# ... and what hands on the values, and so the range, that it is given. TF-MOT gives averages a range of their own, but TFLite computes them
+# in that of their input: with two readers the converter refuses the two ranges ("violate the same scale constraint", DenseNet121).
+_AVERAGING = ("AveragePooling1D", "AveragePooling2D")
+_HANDING_ON = ("MaxPooling1D", "UpSampling1D", "RepeatVector", "GaussianNoise", "GaussianDropout", "AlphaDropout", *_AVERAGING)
 
 
 def is_live(before: Any, after: Any) -> bool:
