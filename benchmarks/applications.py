@@ -32,6 +32,7 @@ import numpy as np  # noqa: E402
 
 import tfopt  # noqa: E402
 from tfopt import backend, bridge, measures, runtime  # noqa: E402
+from tfopt.tracing import Trace  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "applications.json"
 PAGE = ROOT / "docs" / "techniques" / "quantize_aware.md"
@@ -67,8 +68,9 @@ def measured(name: str) -> dict[str, Any]:
     x, others = images(name)
     model = bridge.to_keras2(network(name, x))
     data = tfopt.datasets.arrays(x=x, y=np.arange(len(x)) % 10)
-    choices = tfopt.techniques.PLANS["quantize_aware"](model, fit=FIT)
-    quantized = tfopt.quantize_aware(model, data, fit=FIT)
+    with Trace() as trace:
+        quantized = tfopt.quantize_aware(model, data, fit=FIT)
+    choices = [tfopt.types.Choice(**choice) for entry in trace.entries if entry["kind"] == "choices" for choice in entry["choices"]]
     artifact = tfopt.convert(quantized, "int8", io="float32")
     found = runtime.Session(artifact).run(others)
     wanted = np.concatenate([np.asarray(quantized(others[at : at + 16], training=False)) for at in range(0, len(others), 16)])

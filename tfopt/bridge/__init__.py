@@ -74,10 +74,10 @@ def _bridged(model: Any, custom_objects: Mapping[str, Any] | None) -> Any:
 
 
 def custom_objects() -> dict[str, Any]:
-    """The classes of tfopt that a bridged model may hold, by the names under which files know them."""
-    from . import _tf_activations, _tf_layers
+    """The classes of tfopt that a bridged or quantization-aware model may hold, by the names under which files know them."""
+    from . import _tf_activations, _tf_convolutions, _tf_layers
 
-    own = (_tf_layers.Keras3Layer, _tf_layers.Keras3Operation, _tf_activations.Keras3Activation)
+    own = (_tf_layers.Keras3Layer, _tf_layers.Keras3Operation, _tf_activations.Keras3Activation, _tf_convolutions.DirectConv2D)
     return {name: it for it in own for name in (f"tfopt>{it.__name__}", it.__name__)}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import activations, copying, dropping, folding, hoisting, merging, operators, planes, recurrent, rewriting
+from . import activations, copying, dilating, dropping, folding, hoisting, merging, operators, planes, recurrent, rewriting
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def normalized(
        linear afterwards can be folded into.
     6. Preprocessing goes to the front; then constants are folded, back before forward, as back is always exact, until nothing more goes.
     7. The BatchNorms that are left become 1x1 convolutions, and Rescalings a product and a sum.
-    8. ReLUs go into the layers before them: last, since a layer with a ReLU is no longer linear.
+    8. ReLUs go into the layers before them: late, since a layer with a ReLU is no longer linear.
+    9. Dilated convolutions become one operation: last, since they are then no longer Keras's own.
 
     Args:
       model: a tf_keras model, sequential or functional, of any nesting. It is not changed.
@@ -92,4 +93,5 @@ def normalized(
     then(folding.scalings_as_convolutions, lambda layer: layer.name not in alive)
     then(folding.rescalings_split)
     then(activations.relu_fused)
+    then(dilating.dilated_as_direct)
     return model, fates

@@ -46,7 +46,16 @@ def is_live(before: Any, after: Any) -> bool:
 
 def may_stay_inside(layer: Any) -> bool:
     name = rewriting.activation_name(layer)
-    return name in _INLINE_ACTIVATIONS or name in activations.FUSABLE.get(rewriting.kind(layer), ())
+    return name in _INLINE_ACTIVATIONS or name in activations.FUSABLE.get(_kind(layer), ())
+
+
+def _kind(layer: Any) -> str:
+    """The class of a layer of Keras's own, or of the one that does its work."""
+    return "Conv2D" if _is_direct(layer) else rewriting.kind(layer)
+
+
+def _is_direct(layer: Any) -> bool:
+    return type(layer).__name__ == "DirectConv2D"
 
 
 def problem_with(layer: Any) -> str | None:
@@ -78,7 +87,7 @@ def _problem_of_settings(layer: Any) -> str | None:
     if kind in ("Dense", "BatchNormalization") and len(layer.input_shape) > 2:
         return f"the converter computes a {kind} on more than one axis in float"
     if _is_dilated(layer):
-        return f"the converter computes a dilated {kind} that is quantization-aware in float"
+        return f"the converter computes a dilated {kind} in float, between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND"
     return None
 
 
@@ -114,12 +123,12 @@ def _carried(layer: Any) -> str | None:
 
 
 def _is_dilated(layer: Any) -> bool:
-    return any(rate != 1 for rate in getattr(layer, "dilation_rate", ()))
+    return not _is_direct(layer) and any(rate != 1 for rate in getattr(layer, "dilation_rate", ()))
 
 
 def own_config(layer: Any) -> Any | None:
     """A QuantizeConfig where TF-MOT's default refuses the layer."""
-    kind, registry = rewriting.kind(layer), backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
+    kind, registry = _kind(layer), backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
     configs = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_configs")
     if kind in _WITH_OUTPUT or (kind == "Activation" and activations.computes(layer, activations.hard_swish)):
         return configs.Default8BitOutputQuantizeConfig()
@@ -127,6 +136,8 @@ def own_config(layer: Any) -> Any | None:
         return configs.NoOpQuantizeConfig()
     if kind == "Embedding":  # rows of a table: they have its range
         return registry.Default8BitQuantizeConfig(["embeddings"], [], False)
+    if _is_direct(layer) and rewriting.activation_name(layer) != "relu6":
+        return registry.Default8BitConvQuantizeConfig(["kernel"], ["activation"], False)
     if kind == "Activation" or rewriting.activation_name(layer) != "relu6":
         return None
     kernel = "depthwise_kernel" if kind == "DepthwiseConv2D" else "kernel"  # ReLU6 fused into it, which the converter can fuse as well
