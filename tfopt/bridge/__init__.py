@@ -75,9 +75,10 @@ def _bridged(model: Any, custom_objects: Mapping[str, Any] | None) -> Any:
 
 def custom_objects() -> dict[str, Any]:
     """The classes of tfopt that a bridged or quantization-aware model may hold, by the names under which files know them."""
-    from . import _tf_activations, _tf_convolutions, _tf_layers
+    from . import _tf_activations, _tf_quantizable, _tf_layers
 
-    own = (_tf_layers.Keras3Layer, _tf_layers.Keras3Operation, _tf_activations.Keras3Activation, _tf_convolutions.DirectConv2D)
+    carrying = (_tf_layers.Keras3Layer, _tf_layers.Keras3Operation, _tf_activations.Keras3Activation)
+    own = (*carrying, _tf_quantizable.DirectConv2D, _tf_quantizable.Product)
     return {name: it for it in own for name in (f"tfopt>{it.__name__}", it.__name__)}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import activations, copying, dilating, dropping, folding, hoisting, merging, operators, planes, recurrent, rewriting
+from . import activations, attending, copying, dilating, dropping, folding, hoisting, merging, operators, planes, recurrent, rewriting
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def normalized(
 
     1. Nested models are laid open: the other passes look at one graph.
     2. To deploy, dropout and augmentation are dropped: what they kept apart can be folded.
-    3. Operations become layers, since all that follows looks for layers; LSTMs become loops, and what merges three merges two.
+    3. Operations become layers, since all that follows looks for layers; LSTMs become loops, what merges three merges
+       two, and attention its projections and products.
     4. Layers along one axis go onto a plane: then a BatchNorm or ReLU behind a Conv1D stands behind a Conv2D.
     5. Activations go out of the layers that can't have them inside, and relu6, bounded ReLUs and hard sigmoids become ReLU(6.): what is
        linear afterwards can be folded into.
@@ -82,6 +83,8 @@ def normalized(
     then(operators.as_layers)
     then(recurrent.lstms_as_loops)
     then(merging.in_pairs)
+    then(attending.attention_opened)
+    then(attending.einsums_as_dense)
     then(planes.as_planes)
     then(activations.activations_split, inline)
     then(activations.relu6_as_layers, inline)

@@ -130,7 +130,11 @@ def own_config(layer: Any) -> Any | None:
     """A QuantizeConfig where TF-MOT's default refuses the layer."""
     kind, registry = _kind(layer), backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_registry")
     configs = backend.tfmot_private("quantization.keras.default_8bit.default_8bit_quantize_configs")
-    if kind in _WITH_OUTPUT or (kind == "Activation" and activations.computes(layer, activations.hard_swish)):
+    if (
+        kind in _WITH_OUTPUT
+        or type(layer).__name__ == "Product"
+        or (kind == "Activation" and activations.computes(layer, activations.hard_swish))
+    ):
         return configs.Default8BitOutputQuantizeConfig()
     if kind in _HANDING_ON:
         return configs.NoOpQuantizeConfig()

@@ -1,4 +1,4 @@
-"""A convolution of tfopt's own, for quantization-aware models."""
+"""Layers of tfopt's own that the converter takes to int8 where those of Keras stay float."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ class DirectConv2D(_keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         return _tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+
+
+@_keras.saving.register_keras_serializable("tfopt")
+class Product(_keras.layers.Layer):
+    """The product of two tensors' matrices, their last two axes; of the others each pair."""
+
+    def call(self, inputs):
+        return _tf.matmul(*inputs)
