@@ -131,7 +131,7 @@ def environment() -> dict[str, Any]:
 def page_of(rows: dict[str, Any]) -> str:
     """The part of the page that the rows make."""
     lines = [
-        "| network | layers treated | left | int8 operations | float | float MACs | bytes | error | agreement |",
+        "| network | layers treated | left | int8 operations | float | of the MACs | bytes | error | agreement |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name in bridge_cases.FAMILIES:
@@ -139,9 +139,21 @@ def page_of(rows: dict[str, Any]) -> str:
         floats = sum(count for _, _, count in row["float_operations"])
         lines.append(
             f"| {name} | {row['treated']} | {sum(row['left'].values())} | {row['int8_operations']} | {floats} | {row['float_macs']:.1%} | "
-            f"{row['bytes']:,} | {row['error']:.3f} | {row['agreement']:.2f} |"
+            f"{row['bytes']:,} | {row['error']:.2f} | {row['agreement']:.2f} |"
         )
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *reasons_of(rows), ""])
+
+
+def reasons_of(rows: dict[str, Any]) -> list[str]:
+    """What computes in float, by network and reason; and why layers were left."""
+    lines = ["In float, and why:", ""]
+    for name, row in rows.items():
+        by_reason: dict[str, list[str]] = {}
+        for kind, reason, count in row["float_operations"]:
+            by_reason.setdefault(reason, []).append(f"{count} {kind}")
+        lines += [f"- {name}: {', '.join(kinds)}: {reason}" for reason, kinds in by_reason.items()]
+    lines += ["", "Layers that were left:", ""]
+    return lines + [f"- {name}: {count} times: {reason}" for name, row in rows.items() for reason, count in row["left"].items()]
 
 
 def main() -> int:
