@@ -125,6 +125,11 @@ def pooled_for_two(x):
     return layers().Concatenate()([x, layers().Conv2D(4, 3, padding="same")(layers().ReLU()(layers().BatchNormalization()(x)))])
 
 
+def attended_by_products(x):
+    x = layers().Reshape((16, 4))(x)
+    return layers().Attention(dropout=0.2, name="odd")([x, layers().Dense(4)(x)])
+
+
 def others(x):
     return [x, layers().Conv2D(4, 1)(x), layers().Conv2D(4, 3, padding="same", activation="tanh")(x)]
 
@@ -132,6 +137,8 @@ def others(x):
 # Behind a Conv2D on (8, 8, 4), layers of which the one called "odd" has to become int8, and with it the whole file but for what is named.
 BECOMING = {
     "MultiHeadAttention": (attended, set()),
+    "Attention": (attended_by_products, set()),
+    "TimeDistributed Dense": (lambda x: layers().TimeDistributed(layers().Dense(5), name="odd")(layers().Reshape((64, 4))(x)), set()),
     "EinsumDense": (lambda x: layers().EinsumDense("abcd,de->abce", (None, None, 5), bias_axes="e", name="odd")(x), set()),
     "EinsumDense, several axes": (
         lambda x: layers().EinsumDense("abcd,cdef->abef", (8, 3, 2), bias_axes="ef", name="odd", activation="relu")(x),
@@ -159,7 +166,7 @@ BECOMING = {
 def test_it_becomes_int8_and_the_file_says_what_the_model_says(name):
     make, left = BECOMING[name]
     inputs = backend.keras().Input((8, 8, 3))
-    x = make(layers().Conv2D(4, 3, padding="same", strides=2 if name == "MultiHeadAttention" else 1, name="first")(inputs))
+    x = make(layers().Conv2D(4, 3, padding="same", strides=2 if "Attention" in name else 1, name="first")(inputs))
     model = nets.randomized(backend.keras().Model(inputs, layers().Dense(10, name="logits")(layers().Flatten()(x))))
     assert planned(model)["odd"].treated, planned(model)["odd"]
     values = examples(8, 8, 3, count=EXAMPLES)
@@ -250,6 +257,17 @@ def test_attention_with_a_mask_or_with_scores_is_left():
     attention = layers().MultiHeadAttention(2, 4)
     for call in ({"use_causal_mask": True}, {"return_attention_scores": True}):
         assert not attending.attention_opened(backend.keras().Model(x, attention(x, x, **call)))[1]
+        plain = backend.keras().Model(x, layers().Attention()([x, x], **call))
+        assert not attending.dot_attention_opened(plain)[1]
+
+
+def test_an_attention_becomes_products_without_a_change():
+    x, y = backend.keras().Input((5, 8)), backend.keras().Input((6, 8))
+    z = layers().Attention(dropout=0.1)([x, y])
+    model = nets.randomized(backend.keras().Model([x, y], layers().Attention()([z, layers().Dense(3)(y), y])))
+    opened, changes = attending.dot_attention_opened(model)
+    assert len(changes) == 2 and "Attention" not in nets.kinds(opened)
+    assert same(model, opened, [examples(5, 8), examples(6, 8)])
 
 
 def test_lstms_become_loops_without_a_change():

@@ -1,4 +1,4 @@
-"""MultiHeadAttention and EinsumDense in the layers that they are made of: Dense, Reshape, Permute, products and a softmax."""
+"""Attention, EinsumDense and a Dense over steps in the layers that they are made of: Dense, Reshape, Permute, products and a softmax."""
 
 from __future__ import annotations
 
@@ -43,6 +43,41 @@ def attention_opened(model: Any) -> tuple[Any, Changes]:
     return changed(model, changes, remake, arrange=arrange, weights=weights)
 
 
+def dot_attention_opened(model: Any) -> tuple[Any, Changes]:
+    """The same model with each Attention, without a mask and a scale to learn, as two products and a softmax: softmax(Q K') V."""
+    names = {layer.name for layer in model.layers}
+    found = {layer.name for layer, node in called_once(model) if kind(layer) == "Attention" and _is_plain(layer, node)}
+    inner = {name: [free_name(f"{name}_{part}", names) for part in ("key_first", "scores", "shares", "dropped")] for name in found}
+    product = bridge.custom_objects()["Product"]
+
+    def remake(layer):
+        return product(name=layer.name) if layer.name in found else twin(layer)
+
+    def arrange(layer, arguments, keywords):
+        if layer.name not in found:
+            return arguments, keywords
+        layers, (turned, scores, shares, dropped) = backend.keras().layers, inner[layer.name]
+        query, value, *key = arguments[0] if arguments else keywords["inputs"]
+        key = layers.Permute((2, 1), name=turned)(key[0] if key else value)
+        x = layers.Softmax(name=shares)(product(name=scores)([query, key]))
+        x = layers.Dropout(layer.dropout, name=dropped)(x) if layer.dropout else x
+        return ([x, value],), {}
+
+    words = "laid open: products and a softmax"
+    changes = {n: Change(words, (n, *(inner[n] if model.get_layer(n).dropout else inner[n][:3]))) for n in inner}
+    return changed(model, changes, remake, arrange=arrange)
+
+
+def steps_as_dense(model: Any) -> tuple[Any, Changes]:
+    """The same model with each TimeDistributed Dense as the Dense, which does the same at each step by itself."""
+    found = {layer.name for layer, node in called_once(model) if _is_dense_of_steps(layer) and not _masked(node)}
+
+    def remake(layer):
+        return twin(layer.layer, name=layer.name) if layer.name in found else twin(layer)
+
+    return changed(model, {name: Change("becomes its Dense", (name,)) for name in found}, remake)
+
+
 def einsums_as_dense(model: Any) -> tuple[Any, Changes]:
     """The same model with each EinsumDense that sums over the last axes as a Dense, with Reshapes where there are several."""
     names = {layer.name for layer in model.layers}
@@ -68,21 +103,35 @@ def einsums_as_dense(model: Any) -> tuple[Any, Changes]:
     return changed(model, changes, lambda layer: made.get(layer.name) or twin(layer), weights=weights)
 
 
+def _is_plain(layer: Any, node: Any) -> bool:
+    """Whether an Attention is softmax(Q K') V with nothing else to decide."""
+    plain = layer.score_mode == "dot" and not layer.use_scale and not getattr(layer, "causal", False) and layer.compute_dtype == "float32"
+    ranks = {tensor.shape.rank for tensor in node.keras_inputs}
+    given = any(node.call_kwargs.get(key) is not None and node.call_kwargs.get(key) is not False for key in (*_SPECIAL, "mask"))
+    return plain and ranks == {3} and not given and not _masked(node) and len(node.call_args) <= 1
+
+
+def _is_dense_of_steps(layer: Any) -> bool:
+    return kind(layer) == "TimeDistributed" and kind(layer.layer) == "Dense" and layer.compute_dtype == "float32"
+
+
+def _masked(node: Any) -> bool:
+    return any(getattr(tensor, "_keras_mask", None) is not None for tensor in node.keras_inputs)
+
+
 def _parts(layer: Any) -> list[str]:
     return [part for part in _PARTS if part != "dropped" or layer._dropout]
 
 
 def _can_open(layer: Any, node: Any) -> bool:
     """Whether nothing but the three tensors decides, each of (batch, steps, numbers)."""
-    _, keywords = node.call_args, node.call_kwargs
-    plain = not any(keywords.get(key) is not None and keywords.get(key) is not False for key in _SPECIAL)
+    plain = not any(node.call_kwargs.get(key) is not None and node.call_kwargs.get(key) is not False for key in _SPECIAL)
     shapes = [layer._query_shape, layer._key_shape, layer._value_shape, node.outputs.shape if hasattr(node.outputs, "shape") else None]
-    masks = [getattr(tensor, "_keras_mask", None) for tensor in node.keras_inputs]
     known = all(shape is not None and shape.rank == 3 and list(shape)[1:].count(None) == 0 for shape in shapes)
-    return plain and known and not any(mask is not None for mask in masks) and layer.compute_dtype == "float32" and len(node.call_args) <= 3
+    return plain and known and not _masked(node) and layer.compute_dtype == "float32" and len(node.call_args) <= 3
 
 
-_SPECIAL = ("attention_mask", "return_attention_scores", "use_causal_mask")
+_SPECIAL = ("attention_mask", "return_attention_scores", "use_causal_mask", "training")
 
 
 def _tensors(arguments: tuple, keywords: dict) -> tuple[Any, Any, Any]:

@@ -31,10 +31,16 @@ _IN_FLOAT = {
     "ELU": "ELU",
     "Conv3D": "CONV_3D",
     "Conv3DTranspose": "CONV_3D_TRANSPOSE",
-    "ThresholdedReLU": "GREATER and MUL",
+    "ThresholdedReLU": "CAST and MUL",
+    "LocallyConnected1D": "BATCH_MATMUL",
+    "LocallyConnected2D": "BATCH_MATMUL",
+    "Attention": "BATCH_MATMUL and SOFTMAX, where there is a mask or a scale to learn",
+    "AdditiveAttention": "ADD, TANH, SUM and SOFTMAX",
+    "MultiHeadAttention": "FULLY_CONNECTED, BATCH_MATMUL and SOFTMAX, where there is a mask, or scores are handed out",
+    "GroupedQueryAttention": "FULLY_CONNECTED, BATCH_MATMUL and SOFTMAX",
 }
 _RECURRENT = (
-    "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "TimeDistributed",
+    "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D",
 )  # fmt: skip
 
 
@@ -68,9 +74,9 @@ def _problem_of_kind(layer: Any) -> str | None:
     if kind in BATCH_NORMS:
         return f"a {kind} that neither follows a linear layer alone nor is one of the last axis"
     if kind in _RECURRENT:
-        return _recurrent(layer, kind)
+        return _recurrent(layer)
     if kind in _IN_FLOAT:
-        return f"the converter computes a {kind} in float: {_IN_FLOAT[kind]}"
+        return f"the converter computes {'an' if kind[0] in 'AEIOU' else 'a'} {kind} in float: {_IN_FLOAT[kind]}"
     if not (kind == "SeparableConv2D" or own_config(layer) is not None or _registry().supports(layer)):
         return f"TF-MOT can't quantize {kind}"
     return None
@@ -84,6 +90,8 @@ def _problem_of_settings(layer: Any) -> str | None:
         return f"{kind} with activation {activation!r} does not become int8"
     if kind == "ReLU" and layer.threshold:
         return "the converter computes a ReLU with a threshold in float"
+    if kind == "ReLU" and layer.negative_slope and layer.max_value is not None:
+        return "the converter computes a ReLU with a slope and a bound in float: MINIMUM, NEG and SUB"
     if kind in ("Dense", "BatchNormalization") and len(layer.input_shape) > 2:
         return f"the converter computes a {kind} on more than one axis in float"
     if _is_dilated(layer):
@@ -99,9 +107,7 @@ def _problem_with_masks(layer: Any) -> str | None:
     return None if all(mask is None for mask in given) else "it is given a mask, with which TF-MOT's wrapper can't call it"
 
 
-def _recurrent(layer: Any, kind: str) -> str:
-    if kind == "TimeDistributed":
-        return "TF-MOT can't quantize TimeDistributed, which computes its layer in float"
+def _recurrent(layer: Any) -> str:
     after = "; of the plain model the format int8 quantizes it after training" if _is_of_lstms(layer) else ""
     return f"recurrent: there is no quantization-aware training of it, and it computes in float{after}"
 
