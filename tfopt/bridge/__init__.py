@@ -76,10 +76,11 @@ def _bridged(model: Any, custom_objects: Mapping[str, Any] | None) -> Any:
 
 
 def custom_objects() -> dict[str, Any]:
-    """The classes of tfopt that a bridged model may hold, by the names under which files know them."""
-    from . import _tf_activations, _tf_layers
+    """The classes of tfopt that a bridged or quantization-aware model may hold, by the names under which files know them."""
+    from . import _tf_activations, _tf_layers, _tf_quantizable
 
-    own = (_tf_layers.Keras3Layer, _tf_layers.Keras3Operation, _tf_activations.Keras3Activation)
+    carrying = (_tf_layers.Keras3Layer, _tf_layers.Keras3Operation, _tf_activations.Keras3Activation)
+    own = (*carrying, _tf_quantizable.DirectConv2D, _tf_quantizable.Product)
     return {name: it for it in own for name in (f"tfopt>{it.__name__}", it.__name__)}
 
 

@@ -51,7 +51,9 @@ class Keras3Layer(_keras.layers.Layer):
             experimental_autocast=False,
         )
 
-    def call(self, inputs, *args, training=None, mask=None, **kwargs):
+    def call(self, inputs, second=None, third=None, fourth=None, training=None, mask=None, **kwargs):
+        # Named one by one: of *args Keras writes the second tensor of a call into a model's config as `training`.
+        args = [each for each in (second, third, fourth) if each is not None]
         if self.layer._call_has_training_arg:
             kwargs["training"] = training
         if mask is not None and self.layer._call_has_mask_arg:

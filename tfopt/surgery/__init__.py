@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import activations, copying, dropping, folding, hoisting, operators, planes, rewriting
+from . import activations, attending, copying, dilating, dropping, folding, hoisting, merging, operators, planes, recurrent, rewriting
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,15 @@ def normalized(
 
     1. Nested models are laid open: the other passes look at one graph.
     2. To deploy, dropout and augmentation are dropped: what they kept apart can be folded.
-    3. Operations become layers, since all that follows looks for layers.
+    3. Operations become layers, since all that follows looks for layers; LSTMs become loops, what merges three merges
+       two, and attention its projections and products.
     4. Layers along one axis go onto a plane: then a BatchNorm or ReLU behind a Conv1D stands behind a Conv2D.
     5. Activations go out of the layers that can't have them inside, and relu6, bounded ReLUs and hard sigmoids become ReLU(6.): what is
        linear afterwards can be folded into.
     6. Preprocessing goes to the front; then constants are folded, back before forward, as back is always exact, until nothing more goes.
     7. The BatchNorms that are left become 1x1 convolutions, and Rescalings a product and a sum.
-    8. ReLUs go into the layers before them: last, since a layer with a ReLU is no longer linear.
+    8. ReLUs go into the layers before them: late, since a layer with a ReLU is no longer linear.
+    9. Dilated convolutions become one operation: last, since they are then no longer Keras's own.
 
     Args:
       model: a tf_keras model, sequential or functional, of any nesting. It is not changed.
@@ -82,6 +84,12 @@ def normalized(
     if deploy:
         then(dropping.identities_dropped)
     then(operators.as_layers)
+    then(recurrent.lstms_as_loops)
+    then(merging.in_pairs)
+    then(attending.attention_opened)
+    then(attending.dot_attention_opened)
+    then(attending.einsums_as_dense)
+    then(attending.steps_as_dense)
     then(planes.as_planes)
     then(activations.activations_split, inline)
     then(activations.relu6_as_layers, inline)
@@ -95,4 +103,5 @@ def normalized(
     then(folding.scalings_as_convolutions, lambda layer: layer.name not in alive)
     then(folding.rescalings_split)
     then(activations.relu_fused)
+    then(dilating.dilated_as_direct)
     return model, fates

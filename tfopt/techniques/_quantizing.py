@@ -28,10 +28,13 @@ def quantized_between(model: Any, treated: set[str]) -> Any:
     }
 
     def after(layer, results):
-        if layer.name not in into or not getattr(getattr(results, "dtype", None), "is_floating", False):
-            return results
+        return backend.tensorflow().nest.map_structure(lambda tensor: rounded(layer, tensor), results) if layer.name in into else results
+
+    def rounded(layer, tensor):
+        if not tensor.dtype.is_floating:
+            return tensor
         quantizer = quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
-        return layers.QuantizeLayer(quantizer, name=f"quantize_{next(names)}_{layer.name.replace('.', '_')}")(results)
+        return layers.QuantizeLayer(quantizer, name=f"quantize_{next(names)}_{layer.name.replace('.', '_')}")(tensor)
 
     names = itertools.count()
     return rewriting.rebuilt(model, rewriting.twin, after) if into else model
@@ -62,8 +65,10 @@ def calibrate(quantized: Any, data: Data) -> None:
             quantizer(weight, True, weights=ranges)
     observer = _tf_quantization.Observer()
     with _replaced(_activation_quantizers(quantized), observer):
-        for x, _ in pipelines.batches(data.calibration, 64):
-            quantized(x, training=False)
+        fixed = quantized.inputs[0].shape[0]
+        for x, _ in pipelines.batches(data.calibration, fixed or 64):
+            if fixed in (None, x.shape[0]):
+                quantized(x, training=False)
     found = {}
     for ranges, low, high in observer.seen.values():
         low, high = min(low, 0.0), max(high, 0.0)  # zero must be a value that int8 can hold exactly: padding is zero
