@@ -41,8 +41,6 @@ CASES = {
     "prune": {"options": {"sparsity": 0.6}, "neutral": {"sparsity": 0.0}, "plain": True, "with_conv": ()},
     "quantize_aware": {"options": {}, "neutral": None, "plain": False, "with_conv": ("bn",)},  # BatchNorm goes with its convolution
 }
-# (technique, net) -> why the file of it can't be looked at yet; all else is tried
-WAITING = {("quantize_aware", "recurrent"): "the converter refuses an LSTM that stays float between quantized layers"}
 
 
 def pairs(*quick, names=tuple(CASES)):
@@ -140,8 +138,6 @@ def apply(technique, model, data, fit=None):
 
 def in_file(technique, net, model, data):
     """The measure that the technique moves, in the file that is made of what it made of a net."""
-    if (technique, net) in WAITING:
-        pytest.skip(WAITING[technique, net])
     conversion_format, measure = techniques.EFFECTS[technique]
     return getattr(tfopt.measure(tfopt.convert(model, conversion_format, data=data[net])), measure)
 
