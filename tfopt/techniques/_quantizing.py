@@ -67,7 +67,7 @@ def calibrate(quantized: Any, data: Data) -> None:
     with _replaced(_activation_quantizers(quantized), observer):
         fixed = quantized.inputs[0].shape[0]
         for x, _ in pipelines.batches(data.calibration, fixed or 64):
-            if fixed in (None, x.shape[0]):
+            if fixed in (None, backend.tensorflow().nest.flatten(x)[0].shape[0]):  # the last batch may be a smaller one
                 quantized(x, training=False)
     found = {}
     for ranges, low, high in observer.seen.values():
