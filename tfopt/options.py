@@ -124,6 +124,8 @@ def type_in_words(annotation: Any) -> str:
     """
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
+        if words := next((each for each in annotation.__metadata__ if isinstance(each, str)), None):
+            return words  # an annotation whose values no type tells
         bounds = ", ".join(_bounds(annotation.__metadata__))
         return type_in_words(inner[0]) + (f" ({bounds})" if bounds else "")
     if origin in (typing.Union, types.UnionType):
@@ -132,6 +134,8 @@ def type_in_words(annotation: Any) -> str:
         return " or ".join(map(repr, inner))
     if origin is collections.abc.Callable or annotation is collections.abc.Callable:
         return "function"
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
+        return f"table of {type_in_words(inner[1])}"
     if isinstance(origin, type) and issubclass(origin, collections.abc.Sequence):
         return f"list of {type_in_words(inner[0])}"
     return "None" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))

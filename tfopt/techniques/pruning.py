@@ -44,7 +44,7 @@ def _checked_pattern(text: str) -> str:
     return text
 
 
-Granularity = Annotated[str, AfterValidator(_checked_pattern)]
+Granularity = Annotated[str, AfterValidator(_checked_pattern), "'unstructured', a block such as '4x1', or m:n such as '2:4'"]
 
 
 def plan(

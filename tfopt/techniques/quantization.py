@@ -54,8 +54,8 @@ def _activation_bits(bits: int) -> int:
     return bits
 
 
-WeightBits = Annotated[int, AfterValidator(_weight_bits)]
-ActivationBits = Annotated[int, AfterValidator(_activation_bits)]
+WeightBits = Annotated[int, AfterValidator(_weight_bits), "8 or 4"]
+ActivationBits = Annotated[int, AfterValidator(_activation_bits), "8"]
 Preserve = Literal["auto", "zeros", "clusters", "nothing"]
 
 
