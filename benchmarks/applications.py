@@ -52,21 +52,22 @@ def images(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def network(name: str, x: np.ndarray) -> Any:
-    """The Keras 3 model, its weights random and its statistics settled on the images; it ends before the softmax."""
+    """The Keras 3 model through the bridge, its weights random, its statistics settled on the images; it ends before the softmax."""
     keras, shape, generator = bridge.keras3(), x.shape[1:], np.random.default_rng(0)
     model = getattr(keras.applications, name)(weights=None, input_shape=shape, classes=10, classifier_activation=None)
     bridge_measures.randomize(model, generator)
     bridge_measures.settle(model, keras.ops.convert_to_tensor(x), generator)
-    head = [layer for layer in bridge_measures.flattened(model) if getattr(layer, "bias", None) is not None][-1]
-    head.bias.assign(head.bias - model.predict(x, verbose=0).mean(0))  # so that not all images are of one class
-    return model
+    model2 = bridge.to_keras2(model)
+    head = [layer for layer in model2.layers if getattr(layer, "bias", None) is not None][-1]
+    head.bias.assign(head.bias - np.mean(model2(x, training=False), axis=0))  # so that not all images are of one class
+    return model2
 
 
 def measured(name: str) -> dict[str, Any]:
     """The row of a family; an exception's words where there is none."""
     started = time.perf_counter()
     x, others = images(name)
-    model = bridge.to_keras2(network(name, x))
+    model = network(name, x)
     data = tfopt.datasets.arrays(x=x, y=np.arange(len(x)) % 10)
     with Trace() as trace:
         quantized = tfopt.quantize_aware(model, data, fit=FIT)

@@ -88,6 +88,7 @@ QUICK = {"Dense: LoRA", "GroupNormalization", "Masking", "Maximum", "LSTM: state
          "Embedding: mask_zero, GlobalAveragePooling1D", "SpectralNormalization: Conv2D", "Softmax: mask given"}  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*was passed an input with a mask attached")  # by Keras 3, of a case that loses its mask
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=case.name, marks=[] if case.name in QUICK else [pytest.mark.slow]) for case in CASES]
 )
