@@ -75,7 +75,9 @@ def _problem(adapter: pydantic.TypeAdapter, value: Any) -> str | None:
         adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         found = error.errors(include_url=False)
-        of_value = [one for one in found if not one["type"].endswith("_type")]  # of several kinds the one that the value is of
+        of_value = [
+            one for one in found if not one["type"].endswith(("_type", "is_instance_of"))
+        ]  # of several kinds the one that the value is of
         return " or ".join(dict.fromkeys(_plainly(one) for one in of_value or found))
     return None
 
