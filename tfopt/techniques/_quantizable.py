@@ -78,7 +78,8 @@ def _problem_of_kind(layer: Any) -> str | None:
     if kind in _IN_FLOAT:
         return f"the converter computes {'an' if kind[0] in 'AEIOU' else 'a'} {kind} in float: {_IN_FLOAT[kind]}"
     if not (kind == "SeparableConv2D" or own_config(layer) is not None or _registry().supports(layer)):
-        return f"TF-MOT can't quantize {kind}"
+        guessed = ", and the converter may give it ranges that it guesses: look at the agreement" if _carried(layer) else ""
+        return f"TF-MOT can't quantize {kind}{guessed}"
     return None
 
 
