@@ -105,7 +105,7 @@ def test_dropout_and_batch_norm_behave_as_in_training(digits):
 
     k = layers()
     model = nets.chain(
-        k.Flatten(), k.Dense(64, name="dense"), k.BatchNormalization(name="bn"), k.Dropout(0.5), Watching(), k.Dense(10), shape=(8, 8, 1)
+        k.Flatten(), k.Dense(64, name="dense"), k.BatchNormalization(name="bn"), k.Dropout(0.5), Watching(), k.Dense(10, name="logits"), shape=(8, 8, 1)
     )
     clustered = tfopt.cluster(model, digits, clusters=4, fit=FIT)
     assert 0.4 < np.mean(seen) < 0.6

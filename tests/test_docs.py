@@ -184,7 +184,8 @@ def test_every_technique_has_a_page_with_its_options(technique):
     assert list(told) == list(options)
     for option in options.values():
         if option.default is not None:
-            assert told[option.name].strip('"') == str(option.default)
+            written = str(option.default).lower() if isinstance(option.default, bool) else str(option.default)  # as TOML has it
+            assert told[option.name].strip('"') == written
 
 
 def section(page, title):
