@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from .. import backend
 from ..tracing import log
 
 _KEYS = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution")
@@ -31,6 +32,8 @@ def carry_compilation(source: Any, target: Any, keras: ModuleType) -> None:
         config = source.get_compile_config()
         if config:
             target.compile(**{key: _translated(config[key], keras) for key in _KEYS if config.get(key) is not None})
+            if keras is not backend.keras():  # Keras 3 can't read a file back whose optimizer has no variables yet
+                target.optimizer.build(target.trainable_variables)
     except (_Unknown, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         log.warning("%s: not compiled like the model that it was made from, since %s; compile it anew", source.name, reason)
