@@ -62,7 +62,8 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=progress.next_file(), state=state)
     first = keeper.resume(model)
     if first < fit.epochs:
-        with backend.log_without("triggered tf.function retracing"):  # which several short fits in one process do by their nature
+        # The first is what several short fits in one process do by their nature, the second what the first masks of a tiny model are.
+        with backend.log_without("triggered tf.function retracing"), backend.log_without("is slow compared to the batch time"):
             model.fit(
                 pipelines.training_batches(data, fit, first_epoch=first),
                 epochs=fit.epochs,
