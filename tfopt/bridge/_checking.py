@@ -37,7 +37,7 @@ class _Place(NamedTuple):
 
 
 def check(model3: Any, model2: Any, pairs: Sequence[Pair]) -> None:
-    """Raises BridgeError, naming the first layer that differs, unless both models give the same on random input.
+    """Raises BridgeError, naming the first layer that differs, unless both models give the same on random input, but for rounding.
 
     Args:
       model3, model2: a functional Keras 3 model and its tf_keras counterpart.
@@ -50,8 +50,20 @@ def check(model3: Any, model2: Any, pairs: Sequence[Pair]) -> None:
     worst = max(
         difference(_finished(a, place.layer3), _finished(b, place.layer2)) for place, a, b in zip(places, values3, values2, strict=True)
     )
-    if not worst <= tolerance:
+    if not worst <= tolerance and not worst <= min(10 * tolerance, 4 * _unsteadiness(model3, places, inputs, values3)):
         raise BridgeError(_told(model3, model2, pairs, inputs, worst, tolerance))
+
+
+def _unsteadiness(model3: Any, places: Sequence[_Place], inputs: Sequence[np.ndarray], values: Sequence[Any]) -> float:
+    """How much the model's own outputs move where each number of its input moves by a millionth.
+
+    A net whose outputs are small differences of large values makes much of rounding, and layers round as often as there are: a right one
+    was 1.2e-5 off, and moved by 6e-6 itself.
+    """
+    generator = np.random.default_rng(1)
+    moved = [x * (1 + 1e-6 * generator.choice([-1, 1], x.shape)).astype(x.dtype) if x.dtype.kind == "f" else x for x in inputs]
+    others = _run3(model3, [place.tensor3 for place in places], moved)
+    return max(difference(_finished(a, p.layer3), _finished(b, p.layer3)) for p, a, b in zip(places, values, others, strict=True))
 
 
 def difference(a: Any, b: Any) -> float:
