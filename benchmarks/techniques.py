@@ -1,6 +1,6 @@
-"""What each technique buys, and what it costs: python benchmarks/techniques.py --data FOLDER     (about 25 minutes on 2 cores)
+"""What each technique buys, and what it costs: python benchmarks/techniques.py --data FOLDER     (about 15 minutes on 2 cores)
 
-The ResNet-8 of benchmarks/tfmot.py, trained on CIFAR-10, treated by one technique at a time, with two epochs of fine-tuning (Adam from
+The ResNet-8 of benchmarks/tfmot.py, trained on CIFAR-10, treated by one technique at a time, with one epoch of fine-tuning (Adam from
 1e-3, cosine), and exported as float32 and as int8: accuracy on the 5,000 test images, bytes, gzip bytes, and the time of one inference
 (one thread) as a ratio to the plain file of the same format, both timed in turns. A row that stands in benchmarks/results/techniques.json
 already is not made again.
@@ -21,7 +21,7 @@ import tfopt
 from tfopt import timing
 
 RESULTS = Path(__file__).parent / "results" / "techniques.json"
-FIT = tfopt.Fit(epochs=2, batch_size=128, learning_rate=1e-3)
+FIT = tfopt.Fit(epochs=1, batch_size=128, learning_rate=1e-3)
 ROWS = {
     "plain": None,
     **{f"prune, {share:.0%} zeros": ("prune", {"sparsity": share}) for share in (0.5, 0.8, 0.9)},
