@@ -15,7 +15,7 @@ import pytest
 
 import tfopt
 from tfopt import backend, bridge, pipelines, recipes, reporting
-from tfopt.errors import LimitError, RecipeError, RunError, UnsupportedModel
+from tfopt.errors import LimitError, OptionError, RecipeError, RunError, UnsupportedModel
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "digits.toml"
@@ -285,3 +285,11 @@ def test_a_wrong_recipe_starts_nothing(tmp_path):
     with pytest.raises(RecipeError, match="sparsity"):
         tfopt.run({**SMALL, "steps": [{"use": "prune", "sparsity": 1.2}]}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("step", [{"where": "cnov1"}, {"sparsity": {"cnov1": 0.5}}])
+def test_a_layer_that_is_not_there_is_found_before_anything_is_trained(tmp_path, step):
+    table = {**SMALL, "steps": [SMALL["steps"][0], {"use": "prune", **step}]}
+    with pytest.raises(OptionError, match=rf"steps\[1\]\.{next(iter(step))} = 'cnov1': no layer.*did you mean 'conv1'"):
+        tfopt.run(table, out=tmp_path / "run")
+    assert not list((tmp_path / "run").glob("stages/*train*/model.h5"))

@@ -175,3 +175,70 @@ def test_a_mixed_precision_model_is_quantized_as_float32_keeps_its_zeros_and_val
     assert {layer.compute_dtype for layer in small.layers[1:]} == {"bfloat16"}
     found = kernels(tfopt.convert(tfopt.quantize_aware(small, digits, fit=FIT), "int8"))
     assert all(max(kernel.distinct) <= 5 and np.mean(kernel.zeros) >= 0.48 and kernel.dtype == "int8" for kernel in found)
+
+
+KEPT = {
+    "zeros, by cluster": (lambda m: tfopt.prune(m, sparsity=0.5), tfopt.cluster, {"where": "logits", "clusters": 4}),
+    "zeros, by prune": (lambda m: tfopt.prune(m, sparsity=0.75), tfopt.prune, {"where": "logits", "sparsity": 0.9}),
+    "values, by prune": (lambda m: tfopt.cluster(m, clusters=4), tfopt.prune, {"where": "logits"}),
+    "values, by cluster": (lambda m: tfopt.cluster(m, clusters=4), tfopt.cluster, {"where": "logits", "clusters": 8}),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_step_keeps_what_others_left_in_layers_that_it_does_not_treat(digits, name):
+    make, technique, options = KEPT[name]
+    model = make(nets.randomized(nets.branching()))
+    after = technique(model, digits, fit=FIT, **options)
+    for layer in ("conv", "dense"):
+        before, now = (m.get_layer(layer).kernel.numpy() for m in (model, after))
+        assert np.array_equal(now == 0, before == 0) and not np.array_equal(now, before)
+        assert "values" not in name or len(np.unique(now)) <= 4
+
+
+@pytest.mark.parametrize("bits, per_axis", [(4, True), (8, False)])
+def test_layers_that_feed_a_concatenate_have_the_asked_for_weights_too(digits, bits, per_axis):
+    """TF-MOT's transform for Concatenate asks its own registry: 8 bits, with a scale a channel."""
+    k = layers()
+    inputs = backend.keras().Input((8, 8, 1))
+    both = k.Concatenate()([k.Conv2D(4, 3, name="one")(inputs), k.Conv2D(4, 3, name="two")(inputs)])
+    model = nets.randomized(backend.keras().Model(inputs, k.Dense(10, name="logits")(k.Flatten()(both))))
+    quantized = tfopt.quantize_aware(model, digits, weight_bits=bits, per_axis=per_axis)
+    ranges = [w for w in quantized.weights if w.name.endswith("kernel_max:0")]
+    assert len(ranges) == 3 and {w.shape.num_elements() for w in ranges} == ({4, 1} if per_axis else {1})
+    if bits == 4:
+        assert {kernel.dtype for kernel in kernels(tfopt.convert(quantized, "int8"))} == {"int4"}
+
+
+def test_what_the_converter_takes_in_8_bits_only_stays_so_and_the_plan_says_it(digits):
+    k = layers()
+    model = nets.chain(
+        k.Conv2DTranspose(4, 3, name="up"), k.Conv2D(4, 3, name="conv"), k.Flatten(), k.Dense(10, name="logits"), shape=(8, 8, 1)
+    )
+    plan = {choice.layer: choice.reason for choice in tfopt.techniques.PLANS["quantize_aware"](model, weight_bits=4)}
+    assert plan["up"] == "8 bits, since the converter refuses 4 in TRANSPOSE_CONV" and plan["conv"].startswith("weights of 4 bits")
+    found = kernels(tfopt.convert(tfopt.quantize_aware(model, digits, weight_bits=4), "int8"), ("TRANSPOSE_CONV", *COMPUTING))
+    assert [kernel.dtype for kernel in found] == ["int8", "int4", "int4"]
+
+
+def test_weights_of_half_precision_are_not_taken_for_shared_ones():
+    model = nets.randomized(nets.branching())
+    tf = backend.tensorflow()
+    model.set_weights([tf.cast(tf.cast(weight, "bfloat16"), "float32").numpy() for weight in model.get_weights()])
+    plan = {choice.layer: choice.reason for choice in tfopt.techniques.PLANS["quantize_aware"](model)}
+    assert plan["conv"] == plan["inner/point"] == "8 bits"
+
+
+def test_a_layer_of_ones_own_is_left_and_the_others_are_quantized(digits):
+    class Own(layers().Layer):  # not registered anywhere
+        def build(self, shape):
+            self.kernel = self.add_weight("kernel", (shape[-1], 6))
+
+        def call(self, x):
+            return x @ self.kernel
+
+    model = nets.chain(layers().Flatten(), Own(name="own"), layers().Dense(10, name="logits"), shape=(8, 8, 1))
+    plan = {choice.layer: choice for choice in tfopt.techniques.PLANS["quantize_aware"](model)}
+    assert plan["logits"].treated and not plan["own"].treated
+    quantized = tfopt.quantize_aware(model, digits, fit=FIT)
+    assert [layer.name for layer in quantized.layers if "logits" in layer.name] == ["quant_logits"]

@@ -96,6 +96,11 @@ def test_blocks_that_reach_over_the_edge_are_pruned_too():
     assert [block.all() for block in blocks] == [block.any() for block in blocks] and sum(block.all() for block in blocks) == 3
 
 
+def test_a_kernel_of_too_few_blocks_is_left_and_said():
+    model = nets.randomized(nets.sequential())
+    assert plan(model, granularity="100x100", sparsity=0.4)["conv"].reason == "not kernel: of 1 block of 100x100, 40% are none"
+
+
 @pytest.mark.parametrize(
     "sparsity",
     [{"logits": 0.25, "*": 0.75}, lambda layer: 0.25 if layer.name == "logits" else 0.75],
@@ -189,6 +194,7 @@ def test_a_shared_layer_counts_once_and_its_schedule_too(digits):
         ({"granularity": "2:4", "scope": "global"}, "each group has zeros of its own"),
         ({"sparsity": {"conv": 0.5}, "scope": "global"}, "give one number"),
         ({"schedule": "slow"}, "'polynomial' or 'constant'"),
+        ({"spasity": 0.5}, "spasity: unknown option; did you mean 'sparsity'"),
     ],
 )
 def test_bad_options_are_refused_with_what_would_be_right(options, message):
@@ -206,6 +212,21 @@ def test_bad_options_are_refused_with_what_would_be_right(options, message):
 def test_nothing_to_prune_is_said(options, message):
     with pytest.raises(UnsupportedModel, match=message):
         tfopt.prune(nets.sequential(), **options)
+
+
+def test_a_layer_itself_is_no_where_and_a_nested_models_name_means_all_in_it():
+    model = nets.randomized(nets.branching())
+    with pytest.raises(OptionError, match="a layer; give its name, 'conv'"):
+        tfopt.prune(model, where=model.get_layer("conv"))
+    assert [name for name, choice in plan(model, where="inner").items() if choice.treated] == ["inner/point"]
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    model = nets.randomized(nets.sequential())
+    model.get_layer("conv").kernel.assign(model.get_layer("conv").kernel * np.nan)
+    for technique in (tfopt.prune, tfopt.cluster):
+        with pytest.raises(UnsupportedModel, match="conv/kernel holds NaN"):
+            technique(model)
 
 
 @pytest.mark.parametrize("data", [None, "digits"])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pydantic
 
 from .errors import OptionError, nearest, shown, shown_key
@@ -71,6 +72,7 @@ def problem_of_type(annotation: Any, value: Any) -> str | None:
 
 
 def _problem(adapter: pydantic.TypeAdapter, value: Any) -> str | None:
+    value = value.item() if isinstance(value, np.generic) else value  # a number of numpy's is as good as Python's
     try:
         adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
@@ -103,13 +105,13 @@ def checked(function: Callable) -> Callable:
     """A decorator: calls from Python are refused with the same sentences as recipes are.
 
     Raises (on call):
-      OptionError: a keyword-only argument of the wrong type or out of range.
+      OptionError: a keyword-only argument of the wrong type or out of range, or one that there is not.
     """
+    positional = {name for name, it in inspect.signature(function).parameters.items() if it.kind is it.POSITIONAL_OR_KEYWORD}
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        known = options_of(function)
-        problems = problems_with(function, {k: v for k, v in kwargs.items() if k in known})
+        problems = problems_with(function, {k: v for k, v in kwargs.items() if k not in positional})
         problems = [p for p in problems if not p.endswith("missing; it has no default")]  # Python's own TypeError says it
         if problems:
             raise OptionError(f"{function.__name__}: " + "; ".join(problems))

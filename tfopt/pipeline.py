@@ -13,6 +13,7 @@ from typing import Any
 from . import (
     __version__,
     backend,
+    bridge,
     conversion,
     loading,
     measures,
@@ -32,7 +33,7 @@ from .models import MODELS
 from .results import Row, Timing, Verdict
 from .runs import Run, Stage
 from .surgery import copying
-from .techniques import LAST, TECHNIQUES
+from .techniques import LAST, TECHNIQUES, check_layers
 from .types import Artifact, Call, Data, ModelFile, Recipe, Step
 
 MODEL_FILE, ARTIFACT_FILE = "model.h5", "model.tflite"
@@ -116,6 +117,7 @@ def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
         given = _read(recipe.model, data) if isinstance(recipe.model, ModelFile) else None
         with strategy.scope(), backend.seeded(recipe.seed):
             model = given or MODELS[recipe.model.use](data.input_shape, data.num_classes, **recipe.model.options)
+            check_layers(recipe.steps, bridge.plain(model))
             loading.save(training.train(model, data, recipe.fit) if recipe.fit else model, folder / MODEL_FILE)
 
     spec = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import backend, bridge
 from ..errors import UnsupportedModel
 from ..types import Artifact, SavedModel
@@ -27,6 +29,7 @@ def copy_of(model: Any) -> Any:
     if bridge.is_keras3(model):
         return bridge.plain(model)  # a copy already
     check_supported(model)
+    _check_numbers(model)
     with backend.trusted_lambdas(), rewriting.own_functions(model._flatten_layers()):
         copy = backend.keras().models.clone_model(model)
     copy.set_weights(model.get_weights())
@@ -62,6 +65,12 @@ def check_supported(model: Any) -> None:
             raise UnsupportedModel(f"{model.name!r} is quantization-aware already (layer {layer.name!r}); quantize_aware comes last")
         if backend.is_wrapped(layer):
             raise UnsupportedModel(f"{model.name!r} holds TF-MOT's wrapper {layer.name!r}; strip it first: strip_pruning")
+
+
+def _check_numbers(model: Any) -> None:
+    for weight in model.weights:
+        if weight.dtype.is_floating and not np.isfinite(weight.numpy().astype("float32")).all():
+            raise UnsupportedModel(f"{model.name!r}: {weight.name.split(':')[0]} holds NaN or infinity; train the model anew")
 
 
 def all_layers(model: Any, prefix: str = "") -> list[tuple[str, Any]]:

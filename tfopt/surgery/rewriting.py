@@ -85,11 +85,16 @@ def twin(layer: Any, /, **changes: Any) -> Any:
 
 
 def own_functions(layers: Iterable[Any]) -> Any:
-    """A scope in which layers can be rebuilt whose activations are functions that Keras does not know: it looks for them by name."""
-    keras = backend.keras()
+    """A scope in which layers can be rebuilt that are of the user's own classes, or whose activations are functions of his own.
+
+    Keras looks for both by name, and finds its own and those that are registered.
+    """
+    keras, layers = backend.keras(), list(layers)
     found = [getattr(layer, name, None) for layer in layers for name in ("activation", "recurrent_activation")]
     named = {each.__name__: each for each in found if callable(each) and hasattr(each, "__name__")}
-    return keras.utils.custom_object_scope({name: each for name, each in named.items() if not hasattr(keras.activations, name)})
+    functions = {name: each for name, each in named.items() if not hasattr(keras.activations, name)}
+    classes = {type(layer).__name__: type(layer) for layer in layers if not kind(layer)}
+    return keras.utils.custom_object_scope({**classes, **functions})
 
 
 def readings(model: Any) -> list[tuple[Any, list[Any]]]:

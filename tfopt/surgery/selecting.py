@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from .. import backend
 from ..errors import OptionError, nearest
 
 Where = str | Sequence[str] | Callable[[Any], bool] | None
@@ -29,6 +30,8 @@ def selector(where: Where, layers: Iterable[tuple[str, Any]], option: str = "whe
     """
     if where is None:
         return lambda name, layer: True
+    if isinstance(where, backend.keras().layers.Layer):  # which is callable as well
+        raise OptionError(f"{option} = {where!r}: a layer; give its name, {where.name!r}")
     if callable(where):
         return lambda name, layer: bool(where(layer))
     patterns = [where] if isinstance(where, str) else list(where)
@@ -41,5 +44,6 @@ def selector(where: Where, layers: Iterable[tuple[str, Any]], option: str = "whe
 
 
 def _fits(pattern: str, name: str, layer: Any) -> bool:
-    own = name.rpartition("/")[2]  # a nested model's layer answers to `outer/inner` and to `inner`
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(own, pattern) or pattern == type(layer).__name__
+    *models, own = name.split("/")  # a nested model's layer answers to `outer/inner`, to `inner`, and to `outer` as all in it do
+    paths = [name, own, *("/".join(models[: number + 1]) for number in range(len(models)))]
+    return any(fnmatch.fnmatchcase(path, pattern) for path in paths) or pattern == type(layer).__name__

@@ -9,11 +9,12 @@ Attributes:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
+from ..surgery import copying, selecting
 from ..types import Call, Data, Step
 from . import clustering, pruning, quantization
 from .clustering import cluster
@@ -50,24 +51,48 @@ def chain(*steps: Step) -> Callable[[Any, Data | None], Any]:
 def problems_in(steps: Sequence[Call]) -> Iterator[tuple[int, str]]:
     """What is wrong with steps, one by one and in this order: a step's index, and a sentence that begins with the key."""
     for index, step in enumerate(steps):
-        if step.use not in TECHNIQUES:
+        if not isinstance(step, Call):
+            yield index, f"use = {shown(step)}: should be a tfopt.Step, such as Step('prune', {{'sparsity': 0.5}})"
+        elif step.use not in TECHNIQUES:
             yield index, f"use = {shown(step.use)}: no such technique; {nearest(step.use, TECHNIQUES)}"
-            continue
-        yield from ((index, problem) for problem in problems_with(TECHNIQUES[step.use], step.options))
-        before = [other.use for other in steps[:index]]
-        if step.use == LAST and index < len(steps) - 1:
-            yield (
-                index,
-                (
-                    f"use = {LAST!r}: should be the last step; its layers learn with the rounding of int8, and a step after it would "
-                    "change the weights that were fitted to that"
-                ),
-            )
-        if step.use == "prune":
-            if problem := pruning.contradiction(**step.options):
-                yield index, problem
-            if "cluster" in before and step.options.get("fit") is not None:
-                yield index, "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
+        else:
+            yield from ((index, problem) for problem in _problems_of(step, steps[:index], index == len(steps) - 1))
+
+
+def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str]:
+    yield from problems_with(TECHNIQUES[step.use], step.options)
+    for key in ("where", "sparsity"):
+        if key in step.options and isinstance(step.options[key], str | Sequence | Mapping) and not step.options[key]:
+            yield f"{key} = {shown(step.options[key])}: names no layer; leave it out for all"
+    if step.use == LAST and not last:
+        yield (
+            f"use = {LAST!r}: should be the last step; its layers learn with the rounding of int8, and a step after it would "
+            "change the weights that were fitted to that"
+        )
+    if step.use == "prune":
+        if problem := pruning.contradiction(**step.options):
+            yield problem
+        if step.options.get("fit") is not None and any(_same_layers(step, other) for other in before if other.use == "cluster"):
+            yield "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
+
+
+def _same_layers(step: Call, other: Call) -> bool:
+    """Whether two steps may treat the same layer."""
+    one, two = step.options.get("where"), other.options.get("where")
+    return one is None or two is None or one == two
+
+
+def check_layers(steps: Sequence[Call], model: Any) -> None:
+    """Raises OptionError where a step's `where` or `sparsity` names a layer that the model does not have.
+
+    For a run, before the model is trained: the names are the same before and after, and before and behind the other steps.
+    """
+    layers = copying.all_layers(model)
+    for index, step in enumerate(steps):
+        sparsity = step.options.get("sparsity")
+        selecting.selector(step.options.get("where"), layers, f"steps[{index}].where")
+        for name in sparsity if isinstance(sparsity, Mapping) else ():
+            selecting.selector(name, layers, f"steps[{index}].sparsity")
 
 
 __all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "cluster", "prune", "quantize_aware"]

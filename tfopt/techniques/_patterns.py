@@ -20,10 +20,13 @@ class Pattern:
     zeros: int = 0
     group: int = 0
 
-    def problem(self, channels: int) -> str | None:
-        """Why it does not fit a kernel with so many input channels; None where it does."""
+    def problem(self, channels: int, shape: tuple[int, int], share: float) -> str | None:
+        """Why it does not fit a kernel of so many input channels, (inputs, outputs) and share of zeros; None where it does."""
         if self.group and channels % self.group:
             return f"its {channels} input channels can't be divided into groups of {self.group}"
+        blocks = -(-shape[0] // self.block[0]) * -(-shape[1] // self.block[1])
+        if self.block != (1, 1) and share and not round(blocks * share):
+            return f"of {blocks} block{'s' * (blocks > 1)} of {self.block[0]}x{self.block[1]}, {share:.0%} are none"
         return None
 
     def scores(self, matrix: np.ndarray) -> np.ndarray:

@@ -39,6 +39,8 @@ _IN_FLOAT = {
     "MultiHeadAttention": "FULLY_CONNECTED, BATCH_MATMUL and SOFTMAX, where there is a mask, or scores are handed out",
     "GroupedQueryAttention": "FULLY_CONNECTED, BATCH_MATMUL and SOFTMAX",
 }
+# Layers whose weights the converter takes in 8 bits only, and the operations that it refuses with 4.
+EIGHT_BITS = {"Conv2DTranspose": "TRANSPOSE_CONV", "Embedding": "what reads the rows"}
 _RECURRENT = (
     "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D",
 )  # fmt: skip
@@ -75,6 +77,8 @@ def _problem_of_kind(layer: Any) -> str | None:
         return f"a {kind} that neither follows a linear layer alone nor is one of the last axis"
     if kind in _RECURRENT:
         return _recurrent(layer)
+    if kind == "GroupNormalization" and not _carried(layer):
+        return "LiteRT 2.3 does not run the file that a GroupNormalization of Keras 2 becomes (BROADCAST_TO); that of Keras 3 it does"
     if kind in _IN_FLOAT:
         return f"the converter computes {'an' if kind[0] in 'AEIOU' else 'a'} {kind} in float: {_IN_FLOAT[kind]}"
     if not (kind == "SeparableConv2D" or own_config(layer) is not None or _registry().supports(layer)):

@@ -43,9 +43,16 @@ def found_in(kernel: Kernel) -> tuple[bool, np.ndarray] | None:
     whole, weights = np.unique(np.concatenate(of_rows)), np.count_nonzero(rows)
     by_channel = len(whole) > _MOST_DIFFERENT * sum(map(len, of_rows))
     values = of_rows if by_channel else [whole]
-    if len(whole) + (weights < rows.size) < 2 or max(map(len, values)) > LARGEST or sum(map(len, values)) > _MOST_DIFFERENT * weights:
+    most = 0.5 if _is_rounded(whole) else _MOST_DIFFERENT
+    if len(whole) + (weights < rows.size) < 2 or max(map(len, values)) > LARGEST or sum(map(len, values)) > most * weights:
         return None
     return by_channel, _padded(values)
+
+
+def _is_rounded(values: np.ndarray) -> bool:
+    """Whether all values are such as half precision has: then some weights are equal by chance."""
+    in_bfloat16 = not (values.astype("float32").view("uint32") & 0xFFFF).any()
+    return in_bfloat16 or np.array_equal(values, values.astype("float16"))
 
 
 def _padded(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -62,11 +62,20 @@ class SeparableTransform(_transforms.SeparableConvQuantize):
 
 
 class LayoutTransform(_layout.Default8BitQuantizeLayoutTransform):
-    """TF-MOT's graph transforms without those that go wrong."""
+    """TF-MOT's graph transforms without those that go wrong, and with the asked-for weights where they answer for a layer themselves.
+
+    Those of Concatenate do: they ask TF-MOT's own registry for what feeds it, 8 bits with a scale a channel.
+    """
+
+    def __init__(self, weight_bits: int, per_axis: bool):
+        self.weight_bits, self.per_axis = weight_bits, per_axis
 
     def apply(self, model, layer_quantize_map):
         chosen = [InputTransform(), SeparableTransform(), *(getattr(_transforms, name)() for name in _TRANSFORMS)]
-        return _transformer.ModelTransformer(model, chosen, set(layer_quantize_map), layer_quantize_map).transform()
+        model, found = _transformer.ModelTransformer(model, chosen, set(layer_quantize_map), layer_quantize_map).transform()
+        for told in found.values():
+            told["quantize_config"] = adjusted(told.get("quantize_config"), self.weight_bits, self.per_axis)
+        return model, found
 
 
 class Scheme(_schemes.Default8BitQuantizeScheme):
@@ -82,7 +91,7 @@ class Scheme(_schemes.Default8BitQuantizeScheme):
         self.weight_bits, self.per_axis = weight_bits, per_axis
 
     def get_layout_transformer(self):
-        return LayoutTransform()
+        return LayoutTransform(self.weight_bits, self.per_axis)
 
     def get_quantize_registry(self):
         return Registry(self.weight_bits, self.per_axis)
@@ -100,13 +109,15 @@ class Registry(_registry.Default8BitQuantizeRegistry):
 
 
 def adjusted(config: Any, weight_bits: int, per_axis: bool) -> Any:
-    """A QuantizeConfig of TF-MOT's 8-bit scheme for weights of so many bits, with a scale for each channel or not."""
-    kind = type(config).__name__
-    if not getattr(config, "weight_attrs", None) or (weight_bits == 8 and (per_axis or "Conv" not in kind)):
+    """A QuantizeConfig of TF-MOT's 8-bit scheme for weights of so many bits, with a scale for each channel or not.
+
+    Unchanged where there are no weights, where they are so already, and for what the converter takes in 8 bits only.
+    """
+    kind, names = type(config).__name__, getattr(config, "weight_attrs", None)
+    done = weight_bits == 8 and (per_axis or "Conv" not in kind)
+    if not names or done or not kind.startswith("Default8Bit") or "ConvTranspose" in kind or names == ["embeddings"]:
         return config
-    parts = config.weight_attrs, config.activation_attrs, config.quantize_output
-    if "ConvTranspose" in kind:
-        return _n_bits.DefaultNBitConvTransposeQuantizeConfig(*parts, num_bits_weight=weight_bits)
+    parts = names, config.activation_attrs, config.quantize_output
     if "Conv" in kind and per_axis:
         return _n_bits.DefaultNBitConvQuantizeConfig(*parts, num_bits_weight=weight_bits)
     return _n_bits.DefaultNBitQuantizeConfig(*parts, num_bits_weight=weight_bits)
@@ -138,8 +149,6 @@ class Freezing(backend.keras().callbacks.Callback):
       layers: BatchNormalizations, the layers inside the wrappers.
       step: the first that runs with them frozen, counted from 0 over the whole fit.
     """
-
-    _supports_tf_logs = True
 
     def __init__(self, layers: Iterable[Any], step: int):
         super().__init__()

@@ -24,8 +24,6 @@ class Masking(Callback):
       masks: of the same shapes, True where a weight stays; by default where it is not zero now.
     """
 
-    _supports_tf_logs = True  # so that Keras need not fetch the loss for it at each step
-
     def __init__(self, variables: Sequence[Any], masks: Sequence[np.ndarray] | None = None):
         super().__init__()
         self.variables = list(variables)
@@ -78,8 +76,6 @@ class Sharing(Callback):
     Behind each kernel stands a latent one, to which every change that the optimizer makes of a weight is added (the straight-through
     estimator). The latent weights decide which centroid is the nearest, and a centroid is the mean of those that are nearest to it.
     """
-
-    _supports_tf_logs = True
 
     def __init__(self, kernels: Sequence[Shared]):
         super().__init__()

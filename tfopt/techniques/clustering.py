@@ -33,6 +33,7 @@ from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from . import _sharing
 from ._choosing import DEPTHWISE, left_alone
+from ._keeping import kept_beside
 
 Clusters = Annotated[int, Field(ge=2)]
 Init = Literal["kmeans++", "linear", "density", "random"]
@@ -92,7 +93,8 @@ def cluster(
     if fit is not None:
         from . import _tf_weights
 
-        training.fit_in_place(model, data, fit, name="cluster", callbacks=[_tf_weights.Sharing(shared)])
+        callbacks = [_tf_weights.Sharing(shared), *kept_beside(treated, kernels.of_all(model.layers))]
+        training.fit_in_place(model, data, fit, name="cluster", callbacks=callbacks)
     return model
 
 

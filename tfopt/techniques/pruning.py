@@ -18,6 +18,7 @@ Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878); m of n: Mishra
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from ._choosing import DEPTHWISE, left_alone
+from ._keeping import kept_beside
 from ._patterns import Pattern, masks, pattern_of
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -129,8 +131,9 @@ def _train(
 
     steps = pipelines.steps_per_epoch(data, fit)
     ramp = max(1, steps * fit.epochs // 2) if schedule == "polynomial" else 0
-    callback = _tf_weights.Pruning([kernel.variable for kernel in treated], masks_at, ramp)
-    training.fit_in_place(model, data, fit, name="prune", callbacks=[callback], settled=ramp // max(1, steps))
+    callbacks = [_tf_weights.Pruning([kernel.variable for kernel in treated], masks_at, ramp)]
+    callbacks += kept_beside(treated, kernels.of_all(model.layers))
+    training.fit_in_place(model, data, fit, name="prune", callbacks=callbacks, settled=ramp // max(1, steps))
 
 
 def contradiction(*, sparsity: Sparsity = None, granularity: str = "unstructured", scope: str = "layer", **_: Any) -> str | None:
@@ -165,18 +168,18 @@ def _choice(name: str, layer: Any, chosen: Callable, share_of: Callable, pattern
     share = share_of(name, layer)
     if share is None:
         return Choice(name, False, "not named by `sparsity`"), 0.0, []
-    problems = {kernel.name: problem for kernel in found if (problem := _problem(kernel, pattern, named))}
+    problems = {kernel.name: problem for kernel in found if (problem := _problem(kernel, pattern, named, share))}
     fitting = [kernel for kernel in found if kernel.name not in problems]
     reasons = [f"prunes {', '.join(kernel.name for kernel in fitting)}"] if fitting else []
     reasons += [f"not {kernel}: {problem}" for kernel, problem in problems.items()]
     return Choice(name, bool(fitting), "; ".join(reasons)), share, fitting
 
 
-def _problem(kernel: kernels.Kernel, pattern: Pattern, named: bool) -> str | None:
+def _problem(kernel: kernels.Kernel, pattern: Pattern, named: bool, share: float) -> str | None:
     """Why a kernel is left as it is; None where it is pruned."""
     if kernel.depthwise and not named:
         return DEPTHWISE
-    return pattern.problem(kernel.channels)
+    return pattern.problem(kernel.channels, (kernel.inputs, kernel.variable.shape.num_elements() // kernel.inputs), share)
 
 
 def _shares(sparsity: Sparsity, pattern: Pattern, layers: Sequence[tuple[str, Any]]) -> Callable[[str, Any], float | None]:
@@ -191,6 +194,6 @@ def _shares(sparsity: Sparsity, pattern: Pattern, layers: Sequence[tuple[str, An
 
 
 def _checked_share(name: str, share: Any) -> float | None:
-    if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1):
+    if share is not None and (isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= share < 1):
         raise OptionError(f"prune: sparsity({name!r}) gave {share!r}: should be a number from 0 to below 1, or None")
     return share

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -37,6 +37,7 @@ from ..surgery.selecting import Where, selector
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from . import _quantizable, _quantizing, _sharing
+from ._keeping import Kept, Preserve
 
 # The share of a fit's steps after which BatchNorm's statistics are frozen.
 _FREEZING = 0.75
@@ -56,7 +57,6 @@ def _activation_bits(bits: int) -> int:
 
 WeightBits = Annotated[int, AfterValidator(_weight_bits), "8 or 4"]
 ActivationBits = Annotated[int, AfterValidator(_activation_bits), "8"]
-Preserve = Literal["auto", "zeros", "clusters", "nothing"]
 
 
 def plan(
@@ -161,7 +161,9 @@ def _choice(layer: Any, path: str, original: Any, chosen: Any, bits: int, preser
     if problem:
         return Choice(layer.name, False, f"{problem}; left as it is")
     found = kernels.kernels_of(layer)
-    told = "8 bits" if bits == 8 or not found else f"weights of {bits} bits, activations of 8"
+    only_8 = bits == 4 and rewriting.kind(layer) in _quantizable.EIGHT_BITS
+    told = "8 bits" if bits == 8 or not found or only_8 else f"weights of {bits} bits, activations of 8"
+    told += f", since the converter refuses 4 in {_quantizable.EIGHT_BITS[rewriting.kind(layer)]}" if only_8 else ""
     return Choice(layer.name, True, "; ".join([told, *(kept for kernel in found if (kept := _kept(kernel, preserve)))]))
 
 
@@ -188,23 +190,17 @@ def _of_fate(path: str, layer: Any, fate: Fate, found: dict[str, Choice]) -> Cho
     return Choice(path, main.treated, "; ".join([*reasons, main.reason, *left]))
 
 
-def _preserving(quantized: Any, preserve: str, bits: int) -> list[Any]:
+def _preserving(quantized: Any, preserve: Preserve, bits: int) -> list[Any]:
     """The callbacks that keep zeros and shared values, also in layers that stay float."""
-    from . import _tf_quantization, _tf_weights
+    from . import _tf_quantization
 
-    found = kernels.of_all(quantized.layers)
-    shared = {id(k.variable): it for k in found if preserve in ("auto", "clusters") and (it := _sharing.found_in(k)) is not None}
-    sparse = [k.variable for k in found if preserve in ("auto", "zeros") and id(k.variable) not in shared and not k.matrix().all()]
+    kept = Kept(kernels.of_all(quantized.layers), preserve)
     for layer in quantized.layers:
         for number, (weight, _, ranges) in enumerate(getattr(layer, "_weight_vars", ())):
-            if id(weight) in shared and not shared[id(weight)][0] and ranges["max_var"].shape.rank:
+            by_channel, _ = kept.shared.get(id(weight), (True, None))
+            if not by_channel and ranges["max_var"].shape.rank:
                 layer._weight_vars[number] = (weight, _tf_quantization.OneRange(bits), ranges)
-    clustered = [
-        _tf_weights.Shared(k.variable, *_sharing.layout(k, shared[id(k.variable)][0]), shared[id(k.variable)][1])
-        for k in found
-        if id(k.variable) in shared
-    ]
-    return [_tf_weights.Masking(sparse), _tf_weights.Sharing(clustered)]
+    return kept.callbacks()
 
 
 def _freezing(quantized: Any, data: Data, fit: Fit) -> Any:
