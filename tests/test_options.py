@@ -78,10 +78,10 @@ def test_all_problems_are_found_at_once():
     assert "schedule = 'never': should be 'slow' or 'fast'" in found
 
 
-def test_a_missing_or_unknown_argument_is_pythons_own_error():
+def test_a_missing_argument_is_pythons_own_error_and_for_an_unknown_one_there_is_the_nearest():
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'sparsity'"):
         shrink(None)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'widht'"):
+    with pytest.raises(errors.OptionError, match="widht: unknown option; did you mean 'width'"):
         shrink(None, sparsity=0.5, widht=3)
 
 
