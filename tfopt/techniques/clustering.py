@@ -64,7 +64,7 @@ def cluster(
         different values than that stays as it is.
       init: where k-means begins: "kmeans++"; "linear", evenly from the smallest to the largest weight, which keeps the large ones;
         "density", as many weights around each; "random".
-      per_channel: whether each output channel has values of its own: closer to the weights, and hardly smaller once compressed.
+      per_channel: whether each output channel has values of its own: closer to the weights, and larger once compressed.
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all but depthwise
         convolutions, whose few weights matter much.
       fit: how to train meanwhile; None shares the values and trains nothing. Its seed draws the first values.
