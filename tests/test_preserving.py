@@ -38,7 +38,7 @@ def test_zeros_and_shared_values_survive_to_the_last_byte(digits, fit, per_chann
     assert all(np.mean(kernel.zeros) >= 0.59 for kernel in found)
 
 
-@pytest.mark.parametrize("fit", [FIT, pytest.param(None, marks=SLOW)], ids=["trained", "data-free"])
+@pytest.mark.parametrize("fit", [None, pytest.param(FIT, marks=SLOW)], ids=["data-free", "trained"])
 def test_only_what_is_asked_for_is_kept(digits, fit):
     small = tfopt.cluster(tfopt.prune(nets.randomized(nets.branching()), sparsity=0.6), clusters=6)
     files = {p: tfopt.convert(tfopt.quantize_aware(small, digits, preserve=p, fit=fit), "int8") for p in ("auto", "zeros", "nothing")}
