@@ -20,15 +20,13 @@ class Masking(Callback):
     """Keeps zeros: multiplies each variable with its mask after each step of the optimizer.
 
     Args:
-      variables: of any float dtype.
-      masks: of the same shapes, True where a weight stays; by default where it is not zero now.
+      variables: of any float dtype; a weight stays where it is not zero now.
     """
 
-    def __init__(self, variables: Sequence[Any], masks: Sequence[np.ndarray] | None = None):
+    def __init__(self, variables: Sequence[Any]):
         super().__init__()
         self.variables = list(variables)
-        masks = masks if masks is not None else [variable.numpy() != 0 for variable in variables]
-        self.masks = [tf.Variable(tf.cast(mask, v.dtype), trainable=False) for v, mask in zip(self.variables, masks, strict=True)]
+        self.masks = [tf.Variable(tf.cast(variable.numpy() != 0, variable.dtype), trainable=False) for variable in self.variables]
         self.apply = tf.function(self._apply, autograph=False)  # one call a step instead of two for each kernel
 
     def put(self, masks: Sequence[np.ndarray]) -> None:
