@@ -151,6 +151,11 @@ def nodes_of(model: Any) -> list[Any]:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
+def plain_variable(value: Any) -> Any:
+    """A variable that lives on one device, in a distribution strategy's scope, too."""
+    return importlib.import_module("tensorflow.python.ops.resource_variable_ops").ResourceVariable(value, trainable=False)
+
+
 def is_wrapped(layer) -> bool:
     """Whether a layer is one of TF-MOT's wrappers for pruning or clustering; asked by name, as below."""
     return type(layer).__name__.startswith(("PruneLowMagnitude", "ClusterWeights"))

@@ -1,42 +1,44 @@
-"""The one tf.data pipeline: examples in memory -> shuffled, augmented, batched and prefetched.
+"""The one tf.data pipeline: raw examples, in memory or in files -> read, kept, shuffled, batched, prepared, augmented and prefetched.
 
-The order of its steps, and why. A batch's rows are drawn first and fetched from memory together, because fetching single examples
-through a shuffle buffer costs five times the CPU time (CIFAR-10: 1.6 s an epoch against 0.3 s) and stalls for two seconds at the
-start of each epoch. Images wait in memory as bytes and become floats a batch at a time: a quarter of the memory. Augmentation comes
-after shuffling, so that an example is changed anew each epoch. Prefetching comes last and sees all epochs as one stream, so that
-nothing waits at an epoch's end.
+The order of its steps, and why.
 
-All that is random follows from (seed, epoch, place in the epoch), through stateless operations only: no random state has to be
-saved, TensorFlow's global seed changes nothing, and neither does the number of threads.
+1. The *rows* of a batch are drawn first, as numbers: the order of a whole epoch is a permutation that follows from (seed, epoch), so
+   shuffling is perfect, needs no buffer and no memory, and any step of any epoch can be begun with. Fetching single examples through a
+   shuffle buffer costs five times the CPU time (CIFAR-10: 1.6 s an epoch against 0.3 s) and stalls for two seconds at each epoch's start.
+2. *Read and decode* the batch's files together, in parallel with other batches.
+3. *Keep* what was decoded, in memory or on disk, as bytes where they were bytes: a quarter of the memory of floats. It comes before
+   all that is random, which has to be anew each epoch, and before preparing, which makes examples larger. From the second epoch on a
+   batch is one gather.
+4. *Prepare and augment* whole batches: one operation for all examples of it instead of one each.
+5. *Prefetch* last, over all epochs as one stream, so that nothing waits at an epoch's end.
+
+What can only be read from its start (`Stream`) is kept on disk or read again, shuffled in a buffer, batched, and goes on from 4.
+
+All that is random follows from (seed, epoch, step), through stateless operations only: no random state has to be saved, TensorFlow's
+global seed changes nothing, and neither does the number of threads.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import socket
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import backend
+from . import backend, preprocessing
+from ._rows import Rows, Stream, nested
 from .errors import DataError, OptionError
-from .types import Data, Fit
+from .types import Call, Data, Fit
 
-# The arrays behind each data set made by `examples`: whole batches are fetched from them.
-_arrays: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+RESCALED = (Call("rescale"),)  # what bytes are prepared with, unless somebody says otherwise
 
-
-def per_input(function: Callable[..., Any], x: Any, *others: Any) -> Any:
-    """`function` of x; where x is a dict of inputs by name, of each of them, and of the same input of the `others`.
-
-    >>> per_input(len, {"image": [1, 2], "row": [3]})
-    {'image': 2, 'row': 1}
-    """
-    if isinstance(x, dict):
-        return {name: function(one, *(other[name] for other in others)) for name, one in x.items()}
-    return function(x, *others)
+# What is behind each data set made by `dataset_of`, and how it is prepared.
+_held: weakref.WeakKeyDictionary[Any, tuple[Rows | Stream, tuple[Call, ...]]] = weakref.WeakKeyDictionary()
+_BATCH = 256
 
 
 def in_order(values: Any, names: Sequence[str], taker: str, giver: str) -> list[Any]:
@@ -61,68 +63,182 @@ def _listed(names: Sequence[str]) -> str:
     return f"the input{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
 
 
-def examples(x: Any, y: np.ndarray) -> Any:
+def examples(x: Any, y: Any) -> Any:
     """A tf.data set of single examples (x, y) over arrays in memory.
 
     x: (n, ...) uint8, which comes out as float32 in 0..1, or float32 or int32, which come out as they are; or a dict of such arrays
-    by input name. y: (n,) int32.
+    by input name. y: (n, ...), or a dict of such arrays.
     """
-    tf = backend.tensorflow()
-    with tf.device("CPU:0"):
-        arrays = per_input(tf.constant, x), tf.constant(y)
-    dataset = tf.data.Dataset.from_tensor_slices(arrays).map(_scaled)
-    _arrays[dataset] = arrays
+    kinds = {one.dtype for one in x.values()} if isinstance(x, dict) else {x.dtype}
+    return dataset_of(Rows(x, y), RESCALED if np.dtype(np.uint8) in kinds else ())
+
+
+def dataset_of(held: Rows | Stream, steps: Sequence[Call] = ()) -> Any:
+    """A tf.data set of the single examples (x, y), prepared and not augmented, of known cardinality. Whole batches come faster by the
+    functions below, which find out what is behind it.
+    """
+    dataset = _evaluated(held, tuple(steps), _BATCH).unbatch().apply(_counted(len(held)))
+    _held[dataset] = held, tuple(steps)
     return dataset
 
 
-def _scaled(x: Any, y: Any) -> tuple[Any, Any]:
-    return per_input(_without_bytes, x), y
+def _counted(count: int) -> Callable[[Any], Any]:
+    return backend.tensorflow().data.experimental.assert_cardinality(count)
 
 
-def _without_bytes(x: Any) -> Any:
+def _evaluated(held: Rows | Stream, steps: tuple[Call, ...], batch_size: int) -> Any:
+    """Batches in the examples' own order, prepared."""
     tf = backend.tensorflow()
-    # Multiplied, not divided: TensorFlow's graph optimizer rewrites a division into this in some graphs and not in others.
-    return tf.cast(x, tf.float32) * np.float32(1 / 255) if x.dtype == tf.uint8 else x
+    if isinstance(held, Rows):
+        raw = tf.data.Dataset.range(len(held)).batch(batch_size).map(held.fetch, num_parallel_calls=tf.data.AUTOTUNE)
+    else:
+        raw = held.dataset().batch(batch_size)
+    return raw.map(lambda x, y: preprocessing.applied(x, y, steps), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def training_batches(data: Data, fit: Fit, first_epoch: int = 0) -> Any:
-    """All training batches from the epoch `first_epoch` (counted from 0) up to `fit.epochs`, one after the other.
-
-    Each epoch holds each training example once, in an order of its own; its last batch may be smaller. A start at epoch k gives
-    exactly the batches that a start at 0 gives from epoch k on. The whole training set is held in memory.
-
-    Returns:
-      A tf.data set of `(fit.epochs - first_epoch) * steps_per_epoch(data, fit)` batches (x, y): x (batch, *input_shape),
-      augmented by `data.augmentation`, or a dict of such by input name; y (batch,).
+def behind(dataset: Any) -> tuple[Rows | Stream, tuple[Call, ...]]:
+    """The raw examples of a data set and the steps that prepare them; any tf.data set of known size is read into memory for it.
 
     Raises:
-      OptionError: `first_epoch` is not in 0..fit.epochs.
+      DataError: its size is unknown.
+    """
+    if dataset not in _held:
+        size(dataset)
+        _held[dataset] = in_memory(dataset), ()
+    return _held[dataset]
+
+
+def in_memory(dataset: Any) -> Rows:
+    """The examples of a tf.data set, read through once."""
+    return Rows(*to_arrays(dataset))
+
+
+def training_batches(
+    data: Data, fit: Fit, first_epoch: int = 0, *, first_step: int = 0, shard: tuple[int, int] = (0, 1), drop_remainder: bool = False
+) -> Any:
+    """All training batches from the epoch `first_epoch` (counted from 0) up to `fit.epochs`, one after the other.
+
+    Each epoch holds each training example once, in an order of its own; its last batch may be smaller. A start at epoch k, or at a step
+    in it, gives exactly the batches that a start at 0 gives from there on.
+
+    Args:
+      first_step: of the first epoch, counted from 0.
+      shard: (index, count): this worker's part of each batch of `fit.batch_size` examples, where `count` workers share the work.
+        All parts together are the batch, whatever `count` is. Examples that are streamed from files are shared by file where there are
+        enough of them, else by record.
+      drop_remainder: leave out an epoch's last, smaller batch, so that all shapes are static, as a TPU needs it.
+
+    Returns:
+      A tf.data set of batches (x, y): x (batch, *input_shape), prepared and augmented, or a dict of such by input name; y (batch, ...).
+      With `fit.service` the workers of that tf.data service make them; each comes once, in any order.
+
+    Raises:
+      OptionError: `first_epoch` is not in 0..fit.epochs, or `first_step` or `shard` out of range.
+      DataError: the service can't be reached, or can't serve this data.
     """
     if not 0 <= first_epoch <= fit.epochs:
         raise OptionError(f"first_epoch = {first_epoch}: should be from 0 to fit.epochs = {fit.epochs}")
+    if not 0 <= shard[0] < shard[1] <= fit.batch_size:
+        raise OptionError(f"shard = {shard}: should be (index, count), index from 0 and below count, count at most fit.batch_size")
     tf = backend.tensorflow()
-    x, y = _in_memory(data.train)
-    count = int(y.shape[0])
+    plan = _Plan(data, fit, shard, drop_remainder)
+    if not 0 <= first_step <= plan.steps:
+        raise OptionError(f"first_step = {first_step}: should be from 0 to the {plan.steps} steps of an epoch")
+    epochs, parallel = tf.data.Dataset.range(first_epoch, fit.epochs), {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    steps = (fit.epochs - first_epoch) * plan.steps - first_step
+    if fit.service is not None:
+        batches = _served(plan, first_epoch * plan.steps + first_step, steps)
+    elif isinstance(plan.held, Rows):
+        batches = epochs.flat_map(plan.numbers).skip(first_step).map(plan.batch, **parallel)
+    else:
+        kept = plan.held.dataset(*shard)
+        batches = epochs.flat_map(lambda epoch: plan.streamed(kept, epoch)).skip(first_step).map(plan.finished, **parallel)
+        if shard[1] > 1:  # how many examples its files hold is not known
+            return batches.prefetch(tf.data.AUTOTUNE)
+    return batches.apply(_counted(max(steps, 0))).prefetch(tf.data.AUTOTUNE)
 
-    def epoch(number):
-        seed = tf.random.experimental.stateless_fold_in(tf.constant([fit.seed, 0], tf.int32), tf.cast(number, tf.int32))
-        order_seed, augmentation_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), order_seed)
 
-        def batch(rows, places):
-            inputs, labels = _scaled(per_input(lambda one: tf.gather(one, rows), x), tf.gather(y, rows))
-            if data.augmentation is None:
-                return inputs, labels
-            seeds = augmentation_seed + tf.stack([tf.zeros_like(places), places], axis=1)
-            kinds = per_input(lambda one: one.dtype, inputs)
-            return tf.map_fn(lambda one: data.augmentation(*one), (inputs, seeds), fn_output_signature=kinds), labels
+class _Plan:
+    """Which rows make which batch, and what is done to them."""
 
-        batches = tf.data.Dataset.from_tensor_slices((order, tf.range(count))).batch(fit.batch_size)
-        return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    def __init__(self, data: Data, fit: Fit, shard: tuple[int, int] = (0, 1), drop_remainder: bool = False):
+        self.data, self.fit, self.shard, self.drop_remainder = data, fit, shard, drop_remainder
+        self.held, self.preprocessing = behind(data.train)
+        (index, count), last = shard, len(self.held) % fit.batch_size
+        self.steps = len(self.held) // fit.batch_size + (last > index and not drop_remainder)
+        self.batch_size = -(-(fit.batch_size - index) // count)  # this worker's rows of a whole batch: index, index + count, ...
 
-    steps = (fit.epochs - first_epoch) * steps_per_epoch(data, fit)
-    epochs = tf.data.Dataset.range(first_epoch, fit.epochs).flat_map(epoch)
-    return epochs.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
+    def numbers(self, epoch: Any) -> Any:
+        """A tf.data set of (row numbers, seed), one of each for every batch of an epoch."""
+        tf = backend.tensorflow()
+        (index, count), (order_seed, seed) = self.shard, self._seeds(epoch)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(self.held)), order_seed)
+        if count > 1:
+            order = tf.boolean_mask(order, tf.range(len(self.held)) % self.fit.batch_size % count == index)
+        return self._numbered(tf.data.Dataset.from_tensor_slices(order), seed)
+
+    def streamed(self, dataset: Any, epoch: Any) -> Any:
+        """A tf.data set of (raw batch, seed) of an epoch."""
+        tf = backend.tensorflow()
+        order_seed, seed = self._seeds(epoch)
+        buffer = min(self.held.buffer, len(self.held))
+        return self._numbered(dataset.shuffle(buffer, seed=tf.cast(order_seed[0], tf.int64), reshuffle_each_iteration=False), seed)
+
+    def batch(self, numbers: Any, seed: Any, *, keep: bool = True) -> tuple[Any, Any]:
+        """The finished batch of these rows."""
+        return self.finished(self.held.fetch(numbers, keep=keep), seed)
+
+    def finished(self, raw: tuple[Any, Any], seed: Any) -> tuple[Any, Any]:
+        """A raw batch, prepared and augmented."""
+        tf = backend.tensorflow()
+        x, y = preprocessing.applied(*raw, self.preprocessing, seed)
+        if self.data.augmentation is None:
+            return x, y
+        return self.data.augmentation(x, y, tf.random.experimental.stateless_fold_in(seed, len(self.preprocessing)))
+
+    def at(self, step: Any) -> tuple[Any, Any]:
+        """The finished batch of a step, counted over all epochs."""
+        tf = backend.tensorflow()
+        order_seed, seed = self._seeds(step // self.steps)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(self.held)), order_seed)
+        place = step % self.steps
+        start = tf.cast(place, tf.int32) * self.fit.batch_size
+        numbers = order[start : start + self.fit.batch_size]
+        return self.batch(numbers, tf.random.experimental.stateless_fold_in(seed, place), keep=False)
+
+    def _seeds(self, epoch: Any) -> list[Any]:
+        tf = backend.tensorflow()
+        seed = tf.random.experimental.stateless_fold_in(tf.constant([self.fit.seed, 0], tf.int32), tf.cast(epoch, tf.int32))
+        return tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+
+    def _numbered(self, dataset: Any, seed: Any) -> Any:
+        tf = backend.tensorflow()
+        fold = tf.random.experimental.stateless_fold_in
+        own = seed if self.shard[1] == 1 else fold(seed, self.shard[0])
+        batches = dataset.batch(self.batch_size, drop_remainder=self.drop_remainder).enumerate()
+        return batches.map(lambda step, batch: (batch, fold(own, step)))
+
+
+def _served(plan: _Plan, first: int, steps: int) -> Any:
+    """Batches made by the workers of a tf.data service: each step's is a function of its number, so the numbers are handed out."""
+    tf = backend.tensorflow()
+    if not isinstance(plan.held, Rows) or plan.shard[1] > 1:
+        raise DataError(
+            f"fit.service: {plan.data.name} is streamed or sharded, and a service hands out whole batches by their numbers; "
+            "leave out service, or load the data with cache = 'memory'"
+        )
+    _check_reachable(plan.fit.service)
+    batches = tf.data.Dataset.range(first, first + steps).map(plan.at, num_parallel_calls=tf.data.AUTOTUNE)
+    sharing = tf.data.experimental.service.ShardingPolicy.DYNAMIC
+    return batches.apply(tf.data.experimental.service.distribute(processing_mode=sharing, service=plan.fit.service))
+
+
+def _check_reachable(service: str) -> None:
+    host, _, port = service.removeprefix("grpc://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:  # TensorFlow would try for half an hour
+        raise DataError(f"fit.service = {service!r}: no dispatcher answers there ({error}); start one, or leave service out") from error
 
 
 def steps_per_epoch(data: Data, fit: Fit) -> int:
@@ -138,48 +254,49 @@ def size(dataset: Any) -> int:
     """
     count = int(dataset.cardinality())
     if count < 0:
-        raise DataError("a data set of unknown size; make it with tfopt.datasets.arrays, or add tf.data.experimental.assert_cardinality")
+        raise DataError(
+            "a data set of unknown size; tfopt.datasets.wrap counts it, tfopt.datasets.arrays makes one of arrays, "
+            "tf.data.experimental.assert_cardinality tells it"
+        )
     return count
 
 
 def batches(dataset: Any, batch_size: int) -> Any:
-    """The examples of a data set in their order, in batches (the last may be smaller), prefetched: for evaluation."""
+    """The examples of a data set in their order, prepared, in batches (the last may be smaller), prefetched: for evaluation."""
     tf = backend.tensorflow()
-    if dataset in _arrays:
-        together = tf.data.Dataset.from_tensor_slices(_arrays[dataset]).batch(batch_size).map(_scaled)
-    else:
-        together = dataset.batch(batch_size)
+    together = _evaluated(*_held[dataset], batch_size) if dataset in _held else dataset.batch(batch_size)
     return together.prefetch(tf.data.AUTOTUNE)
 
 
-def to_arrays(dataset: Any, limit: int | None = None) -> tuple[Any, np.ndarray]:
-    """The first `limit` examples of a data set (all without it) as numpy arrays: x (n, *input_shape) or a dict of such, y (n,)."""
-    chunks = list(batches(dataset if limit is None else dataset.take(limit), 1024).as_numpy_iterator())
+def raw(dataset: Any) -> Any:
+    """The same examples as they are before the first step of preprocessing."""
+    held, _ = behind(dataset)
+    return dataset_of(held)
+
+
+def first(dataset: Any, count: int) -> Any:
+    """The first `count` examples of a data set (all where it has fewer)."""
+    held, steps = _held.get(dataset, (None, ()))
+    return dataset_of(held.take(slice(count)), steps) if isinstance(held, Rows) else dataset.take(count)
+
+
+def to_arrays(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
+    """The first `limit` examples of a data set (all without it) as numpy arrays: x (n, *input_shape) and y (n, ...), or dicts of such."""
+    chunks = list(batches(dataset if limit is None else first(dataset, limit), 1024).as_numpy_iterator())
     if not chunks:
-        x, y = dataset.element_spec
-        return per_input(_no_example, x), _no_example(y)
-    x, y = zip(*chunks, strict=True)
-    return per_input(lambda *parts: np.concatenate(parts), *x), np.concatenate(y)
+        return tuple(nested(_no_example, spec) for spec in dataset.element_spec)
+    return tuple(nested(lambda *parts: np.concatenate(parts), *parts) for parts in zip(*chunks, strict=True))
 
 
 def _no_example(spec: Any) -> np.ndarray:
     return np.empty((0, *spec.shape), spec.dtype.as_numpy_dtype)
 
 
-def _in_memory(dataset: Any) -> tuple[Any, Any]:
-    if dataset in _arrays:
-        return _arrays[dataset]
-    tf = backend.tensorflow()
-    x, y = to_arrays(dataset)
-    with tf.device("CPU:0"):
-        return per_input(tf.constant, x), tf.constant(y)
-
-
 def shrink(data: Data, *, train: int = 256, validation: int = 128, test: int = 128, calibration: int = 64) -> Data:
     """The first few examples of each part, under another fingerprint: for runs that take seconds and prove nothing."""
     sizes = {"train": train, "validation": validation, "test": test, "calibration": calibration}
     fingerprint = hashlib.sha256(f"{data.fingerprint} {sorted(sizes.items())}".encode()).hexdigest()
-    return dataclasses.replace(data, fingerprint=fingerprint, **{part: getattr(data, part).take(n) for part, n in sizes.items()})
+    return dataclasses.replace(data, fingerprint=fingerprint, **{part: first(getattr(data, part), n) for part, n in sizes.items()})
 
 
 def check_data(data: Any) -> None:

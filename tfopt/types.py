@@ -9,6 +9,7 @@ import hashlib
 import math
 import numbers
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,24 +25,33 @@ class Data:
 
     Each of `train`, `validation`, `test` and `calibration` is a `tf.data.Dataset` of *single* examples `(x, y)` of known
     cardinality: x as the model takes it, without a batch dimension, for a model of several inputs a dict of them by the model's
-    input names; y an int32 class index. Batching, shuffling and augmenting are the pipeline's.
+    input names. y follows from the task: an int32 class index; a float32 value; or for detection a dict of "boxes", (m, 4) float32 as
+    ymin, xmin, ymax, xmax in shares of the image, and "labels", (m,) int32 class indices, both filled up to m with -1. Batching,
+    shuffling and augmenting are the pipeline's.
 
     Attributes:
       name: what the set is called in reports.
-      task: what is to be learnt from it; "classification" (one class of several).
+      task: what is to be learnt from it: "classification" (one class of several), "regression" (a number) or "detection" (boxes).
       train, validation, test: disjoint; the test set is read once, for the number that is reported.
       calibration: a few hundred training examples, for quantization ranges. Never from test.
       input_shape: of one example, e.g. `(28, 28, 1)`; for several inputs a dict of shapes, e.g. `{"image": (28, 28, 1), "row": (5,)}`.
-      classes: the classes' names, in the order of their indices.
+      classes: the classes' names, in the order of their indices; none for regression.
       fingerprint: a hash of the content and of how it was split; another one means other data.
       input_dtype: of x, as a name: "float32", or "int32" for indices; for several inputs a dict of names.
       loss: a Keras loss by name, for a model that ends in probabilities.
       metric: the Keras metric by name that scores and limits speak of.
-      augmentation: `(x, seed) -> x` on one training example, with an int32 seed of shape (2,) for `tf.random.stateless_*`; or None.
+      steps: the preprocessing between the raw examples and x, in order, statistics included; augmentations, which change training
+        examples only, among them (see `tfopt.preprocessing`).
+      raw_shape, raw_dtype: of an example before the first step; None where they are those of x.
+      source: how a raw example comes out of what an app has: for an image its size and how it is resized, for a sound its sample rate, for
+        a text its vocabulary. What a JSON file can hold.
+      notes: what happened to the data on its way here and its user should know, such as files that were left out; a sentence each.
+      augmentation: one of the user's own, `(x, y, seed) -> (x, y)` on a training batch behind all steps, with an int32 seed of shape (2,)
+        for `tf.random.stateless_*`; or None.
     """
 
     name: str
-    task: Literal["classification"]
+    task: Literal["classification", "regression", "detection"]
     train: Any
     validation: Any
     test: Any
@@ -52,7 +62,12 @@ class Data:
     input_dtype: str | dict[str, str] = "float32"
     loss: str = "sparse_categorical_crossentropy"
     metric: str = "accuracy"
-    augmentation: Callable[[Any, Any], Any] | None = None
+    steps: tuple[Call, ...] = ()
+    raw_shape: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
+    raw_dtype: str | dict[str, str] | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    augmentation: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -73,6 +88,8 @@ class Fit:
       optimizer: "adam", "sgd" (with Nesterov momentum 0.9) or "rmsprop".
       patience: stop after so many epochs without a smaller validation loss, and go back to the best epoch's weights; None trains
         all epochs and keeps the last weights.
+      service: the dispatcher of a tf.data service, like "grpc://10.0.0.5:5050", whose workers read and augment in place of this machine;
+        they need the same files under the same paths. The same batches come in any order, so two runs are not equal to the last bit.
       seed: all that is random in training follows from (seed, epoch, step).
 
     Raises:
@@ -85,6 +102,7 @@ class Fit:
     schedule: Literal["constant", "cosine"] = "cosine"
     optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
     patience: int | None = None
+    service: str | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -96,6 +114,7 @@ class Fit:
                 ("learning_rate", "a number above 0 and finite", _number(self.learning_rate) and 0 < self.learning_rate < math.inf),
                 ("patience", "a whole number from 1, or None", self.patience is None or (_whole(self.patience) and self.patience >= 1)),
                 ("seed", "a whole number from 0 to 2**31 - 1", _whole(self.seed) and 0 <= self.seed < 2**31),
+                ("service", "like 'grpc://host:port', or None", self.service is None or _address(self.service)),
                 ("schedule", "'constant' or 'cosine'", self.schedule in ("constant", "cosine")),
                 ("optimizer", "'adam', 'sgd' or 'rmsprop'", self.optimizer in ("adam", "sgd", "rmsprop")),
             )
@@ -103,6 +122,10 @@ class Fit:
         ]
         if problems:
             raise OptionError("; ".join(problems))
+
+
+def _address(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"grpc://[^/\s]+:\d+", value) is not None
 
 
 def _whole(value: Any) -> bool:

@@ -62,7 +62,7 @@ def reference(model: Any, data: Data) -> Reference:
     pipelines.check_fits(model, data)
     tf = backend.tensorflow()
     # one concrete function: TensorFlow warns of retracing when a process calls the fifth tf.function that is made in one place
-    batch = pipelines.per_input(lambda shape, dtype: tf.TensorSpec([None, *shape], dtype), data.input_shape, data.input_dtype)
+    batch = pipelines.nested(lambda shape, dtype: tf.TensorSpec([None, *shape], dtype), data.input_shape, data.input_dtype)
     predict = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(batch)
     outputs, labels = [], []
     for x, y in pipelines.batches(data.test, BATCH):

@@ -1,67 +1,145 @@
 """What the data sets share: the kinds of their options, the checks of their examples, the stratified split, and the `Data` itself.
 
-A *part* is a pair (x, y): x an array (n, ...) of uint8, float32 or int32, or a dict of such arrays by input name; y (n,) int32.
+A *part* is a pair (x, y): x an array (n, ...) of uint8, float32 or int32, or a dict of such arrays by input name; y (n,) int32. A source
+whose examples are read when they are needed makes `pipelines.Rows` of them, or a `pipelines.Stream`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from .. import pipelines
+from .. import pipelines, preprocessing
 from ..errors import DataError, OptionError
-from ..types import Data
+from ..pipelines import Rows, Stream
+from ..tracing import log, record
+from ..types import Call, Data
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Preprocess = Annotated[
+    list[str | dict[str, Any]] | tuple[str | dict[str, Any], ...],
+    AfterValidator(preprocessing.check),
+    "list of steps (see: tfopt list preprocessing)",
+]
+Cache = Annotated[str | Path, "'memory', 'none' or a folder"]
 Inputs = np.ndarray | dict[str, np.ndarray]
 Part = tuple[Inputs, np.ndarray]
+MOST_LEARNT_FROM = 20_000  # training examples, drawn by seed, that statistics are taken from: PCA holds them in memory
+
+_LOSSES = {
+    "classification": ("sparse_categorical_crossentropy", "accuracy"),
+    "regression": ("mean_squared_error", "mean_absolute_error"),
+    "detection": ("none", "none"),  # its losses come with its models
+}
 
 
 def build(
     name: str,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, Part | Rows | Stream],
     *,
     classes: Sequence[str],
     seed: int,
     calibration: int,
-    augmentation: Callable[[Any, Any], Any] | None = None,
+    preprocess: Sequence[Any] = (),
+    task: Literal["classification", "regression", "detection"] = "classification",
+    source: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> Data:
-    """The Data of three checked parts, "train", "validation" and "test", with calibration drawn from train by seed."""
-    x, y = parts["train"]
-    drawn = np.random.default_rng(seed).permutation(len(y))[:calibration]
-    parts = {**parts, "calibration": (_rows(x, drawn), y[drawn])}
+    """The Data of three checked parts, "train", "validation" and "test", with calibration drawn from train by seed.
+
+    Args:
+      preprocess: steps as a recipe has them. Bytes are brought to 0..1 first, unless the list begins with a `rescale` of its own.
+        Statistics are learnt from the training examples, from 20,000 of them where there are more.
+      source: how a raw example comes out of what an app has.
+      notes: what was left out or changed on the way, a sentence each; they are logged and go into the report of a run.
+
+    Raises:
+      OptionError: `preprocess` holds no steps. DataError: a step that can't be applied to the examples.
+    """
+    held = {part: Rows(*of) if isinstance(of, tuple) else of for part, of in parts.items()}
+    held["calibration"] = _drawn(held["train"], calibration, seed)
+    sample = _raw(_drawn(held["train"], MOST_LEARNT_FROM, seed))
+    steps = preprocessing.learned(_with_rescaling(preprocessing.calls(preprocess), sample), sample, source=name)
+    x, _ = preprocessing.applied(pipelines.nested(lambda one: one[:1], sample), None, steps)
+    fingerprint = _fingerprint(held, (tuple(classes), seed, steps))
+    held = {part: _in_its_own_folder(of, f"{part}-{fingerprint[:16]}") for part, of in held.items()}
+    for note in notes:
+        log.warning("%s: %s", name, note)
+        record("note", text=f"{name}: {note}")
+    loss, metric = _LOSSES[task]
     return Data(
         name=name,
-        task="classification",
-        **{part: pipelines.examples(*arrays) for part, arrays in parts.items()},
-        input_shape=pipelines.per_input(lambda one: one.shape[1:], x),
-        input_dtype=pipelines.per_input(lambda one: "int32" if one.dtype == np.int32 else "float32", x),
+        task=task,
+        **{part: pipelines.dataset_of(of, steps) for part, of in held.items()},
+        input_shape=pipelines.nested(lambda one: tuple(one.shape[1:]), x),
+        input_dtype=pipelines.nested(_dtype, x),
         classes=tuple(classes),
-        fingerprint=_fingerprint(parts, classes, seed),
-        augmentation=augmentation,
+        fingerprint=fingerprint,
+        loss=loss,
+        metric=metric,
+        steps=steps,
+        raw_shape=pipelines.nested(lambda one: tuple(one.shape[1:]), sample),
+        raw_dtype=pipelines.nested(_dtype, sample),
+        source=dict(source or {}),
+        notes=tuple(notes),
     )
 
 
-def _fingerprint(parts: Mapping[str, Part], classes: Sequence[str], seed: int) -> str:
-    digest = hashlib.sha256(repr((tuple(classes), seed)).encode())
+def _dtype(tensor: Any) -> str:
+    return getattr(tensor.dtype, "name", str(tensor.dtype))
+
+
+def _with_rescaling(steps: tuple[Call, ...], sample: Inputs) -> tuple[Call, ...]:
+    bytes_ = any(one.dtype == np.uint8 for one in (sample.values() if isinstance(sample, dict) else [sample]))
+    return (*pipelines.RESCALED, *steps) if bytes_ and [step.use for step in steps[:1]] != ["rescale"] else steps
+
+
+def _drawn(train: Rows | Stream, count: int, seed: int) -> Rows:
+    if isinstance(train, Stream):
+        return pipelines.in_memory(train.dataset().take(count))
+    return train.take(np.random.default_rng(seed).permutation(len(train))[:count])
+
+
+def _raw(rows: Rows) -> Inputs:
+    return rows.x if rows.read is None else pipelines.to_arrays(pipelines.dataset_of(replace(rows, cache="none")))[0]
+
+
+def _in_its_own_folder(held: Rows | Stream, folder: str) -> Rows | Stream:
+    return held if held.cache in ("memory", "none") else replace(held, cache=str(Path(held.cache) / folder))
+
+
+def _fingerprint(parts: Mapping[str, Rows | Stream], facts: Any) -> str:
+    digest = hashlib.sha256(repr(facts).encode())
     for part in sorted(parts):
-        x, y = parts[part]
-        named = [(f"{part} {name}", x[name]) for name in sorted(x)] if isinstance(x, dict) else [(part, x)]
-        for name, array in [*named, (part, y)]:
-            digest.update(repr((name, array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array))
+        held = parts[part]
+        if isinstance(held, Stream):
+            digest.update(repr((part, held.mark, len(held))).encode())
+            continue
+        _add(digest, f"{part} x", held.x if held.read is None else held.marks)
+        _add(digest, f"{part} y", held.y)
     return digest.hexdigest()
 
 
+def _add(digest: Any, name: str, values: Any) -> None:
+    if isinstance(values, dict):
+        for key in sorted(values):
+            _add(digest, f"{name} {key}", values[key])
+    else:
+        digest.update(repr((name, values.shape, values.dtype.str)).encode())
+        digest.update(repr(values.tolist()).encode() if values.dtype.kind == "O" else np.ascontiguousarray(values))
+
+
 def _rows(x: Inputs, rows: np.ndarray) -> Inputs:
-    return pipelines.per_input(lambda one: one[rows], x)
+    return pipelines.nested(lambda one: one[rows], x)
 
 
 def split(x: Inputs, y: np.ndarray, *, validation: float, test: float, seed: int, source: str) -> dict[str, Part]:
@@ -106,7 +184,7 @@ def check_examples(x: Inputs, y: np.ndarray, num_classes: int, *, x_name: str | 
     Raises:
       DataError: they are empty, of the wrong kind or shape, of different lengths, or hold NaN or labels outside the classes.
     """
-    x = pipelines.per_input(_checked_inputs, x, x_name)
+    x = pipelines.nested(_checked_inputs, x, x_name)
     y = _checked_labels(y, num_classes, y_name)
     for name, one in [(x_name[name], x[name]) for name in x] if isinstance(x, dict) else [(x_name, x)]:
         if len(one) != len(y):

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .. import backend, options
 from ..errors import DataError
-from ..preprocessing import augmenting
 from ..types import Data
 from . import _building, _files, _tfds
-from ._building import Count, Part, Seed
+from ._building import Count, Part, Preprocess, Seed
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SHEETS, PER_SHEET = 45, 1000
 
 
 @options.checked
-def cifar10(*, folder: str | Path | None = None, seed: Seed = 0, calibration: Count = 200) -> Data:
-    """Photographs of ten kinds of things, 32x32 colour pixels. Training moves them by up to 4 pixels and mirrors them.
+def cifar10(
+    *,
+    folder: str | Path | None = None,
+    seed: Seed = 0,
+    calibration: Count = 200,
+    preprocess: Preprocess = ("pad_and_crop", "random_flip"),
+) -> Data:
+    """Photographs of ten kinds of things, 32x32 colour pixels. By default training moves them by up to 4 pixels and mirrors them.
 
     x: (32, 32, 3) float32 in 0..1. `folder` holds the first 45,000 training images as 45 PNG sheets (train_00.png to train_44.png, 1,000
     images each, an image's 3,072 values after another's) and train_labels.txt, a class index a line; they are split by index: 0 to
@@ -35,12 +39,7 @@ def cifar10(*, folder: str | Path | None = None, seed: Seed = 0, calibration: Co
       DataError: a file is missing or damaged, or can't be downloaded.
     """
     parts = _downloaded() if folder is None else _from_folder(_files.existing_folder(folder))
-    return _building.build("cifar10", parts, classes=CLASSES, seed=seed, calibration=calibration, augmentation=_augmented)
-
-
-def _augmented(image: Any, seed: Any) -> Any:
-    moving, flipping = augmenting.split(seed)
-    return augmenting.random_flip(augmenting.pad_and_crop(image, moving, padding=4), flipping)
+    return _building.build("cifar10", parts, classes=CLASSES, seed=seed, calibration=calibration, preprocess=preprocess)
 
 
 def _downloaded() -> dict[str, Part]:

@@ -14,13 +14,15 @@ from .. import options
 from ..errors import DataError
 from ..types import Data
 from . import _building, _files, _tfds
-from ._building import Count, Part, Seed, Share
+from ._building import Count, Part, Preprocess, Seed, Share
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 @options.checked
-def fashion_mnist(*, folder: str | Path | None = None, seed: Seed = 0, validation: Share = 0.1, calibration: Count = 200) -> Data:
+def fashion_mnist(
+    *, folder: str | Path | None = None, seed: Seed = 0, validation: Share = 0.1, calibration: Count = 200, preprocess: Preprocess = ()
+) -> Data:
     """70,000 photographs of clothes, 28x28 grey pixels.
 
     x: (28, 28, 1) float32 in 0..1. The official 10,000 test examples are the test set; validation is a stratified share of the 60,000
@@ -36,7 +38,7 @@ def fashion_mnist(*, folder: str | Path | None = None, seed: Seed = 0, validatio
     learning, test = _tfds.load("fashion_mnist") if folder is None else _from_folder(_files.existing_folder(folder))
     train, held_out = _building.split_off(*learning, validation, seed=seed, source="fashion_mnist")
     parts = {"train": train, "validation": held_out, "test": test}
-    return _building.build("fashion_mnist", parts, classes=CLASSES, seed=seed, calibration=calibration)
+    return _building.build("fashion_mnist", parts, classes=CLASSES, seed=seed, calibration=calibration, preprocess=preprocess)
 
 
 def _from_folder(folder: Path) -> tuple[Part, Part]:

@@ -10,7 +10,7 @@ from .. import options, pipelines
 from ..errors import DataError
 from ..types import Data
 from . import _building
-from ._building import Count, Seed, Share
+from ._building import Count, Preprocess, Seed, Share
 
 
 @options.checked
@@ -24,6 +24,7 @@ def arrays(
     test: Share = 0.2,
     seed: Seed = 0,
     calibration: Count = 200,
+    preprocess: Preprocess = (),
 ) -> Data:
     """Examples from numpy arrays, or from the .npy files that `x` and `y` name.
 
@@ -42,13 +43,13 @@ def arrays(
     if isinstance(x, dict) and not x:
         raise DataError("x: is a dict without inputs; should hold an array for each input of the model, by name")
     names_of_x = {name: f"x[{name!r}]" for name in x} if isinstance(x, dict) else "x"
-    x_name, y_name = pipelines.per_input(_name, x, names_of_x), _name(y, "y")
-    x, y = pipelines.per_input(_array, x), _array(y)
+    x_name, y_name = pipelines.nested(_name, x, names_of_x), _name(y, "y")
+    x, y = pipelines.nested(_array, x), _array(y)
     names = _class_names(y, y_name) if classes is None else tuple(classes)
     x, y = _building.check_examples(x, y, len(names), x_name=x_name, y_name=y_name)
     _check_enough(y, names, y_name)
     parts = _building.split(x, y, validation=validation, test=test, seed=seed, source=y_name)
-    return _building.build(name, parts, classes=names, seed=seed, calibration=calibration)
+    return _building.build(name, parts, classes=names, seed=seed, calibration=calibration, preprocess=preprocess)
 
 
 def _name(value: str | Path | np.ndarray, otherwise: str) -> str:

@@ -1,0 +1,225 @@
+"""Where the examples of a data set are: `Rows` can be fetched in any order, a `Stream` is read from its start.
+
+What is read or decoded is kept, in memory or in a folder on disk, so that only the first epoch pays for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .errors import DataError
+
+MEMORY, NOTHING = "memory", "none"  # what `cache` may be; anything else is a folder's path
+
+
+def nested(function: Callable[..., Any], values: Any, *others: Any) -> Any:
+    """`function` of a value; where it is a dict, of each value in it, and of the same one of the `others`.
+
+    >>> nested(len, {"image": [1, 2], "row": [3]})
+    {'image': 2, 'row': 1}
+    """
+    if isinstance(values, dict):
+        return {name: nested(function, one, *(other[name] for other in others)) for name, one in values.items()}
+    return function(values, *others)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Examples by number.
+
+    Attributes:
+      x: an array (n, ...), or a dict of them by input name: the raw examples or, with `read`, what they are read from, such as paths.
+      y: an array (n, ...), or a dict of them.
+      read: one row of x, as a tensor -> the raw example, in TensorFlow's operations; None where x holds the raw examples themselves.
+      spec: with `read`, the TensorSpec of what it returns (no dimension free).
+      cache: what keeps the read examples: "memory", "none", or the path of a folder, for what does not fit in memory.
+      marks: with `read`, (n,) strings that tell the content of each row apart, such as path, size and time; they go into the fingerprint.
+    """
+
+    x: Any
+    y: Any
+    read: Callable[[Any], Any] | None = None
+    spec: Any = None
+    cache: str = MEMORY
+    marks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        y = self.y
+        while isinstance(y, dict):
+            y = next(iter(y.values()))
+        return len(y)
+
+    def take(self, numbers: Any) -> Rows:
+        """The rows of these numbers (an index array or a slice)."""
+        marks = None if self.marks is None else self.marks[numbers]
+        x, y = (nested(lambda one: one[numbers], values) for values in (self.x, self.y))
+        return dataclasses.replace(self, x=x, y=y, marks=marks)
+
+    @property
+    def x_spec(self) -> Any:
+        """The TensorSpec of one raw example's x, or a dict of them."""
+        tf = backend.tensorflow()
+        return self.spec if self.read else nested(lambda one: tf.TensorSpec(one.shape[1:], one.dtype), self.x)
+
+    def fetch(self, numbers: Any, *, keep: bool = True) -> tuple[Any, Any]:
+        """The raw examples (x, y) of a vector of row numbers, as one batch; inside a tf.data function.
+
+        keep: whether to put what is read into the cache, and to look there first.
+        """
+        tf = backend.tensorflow()
+        x, y = self._tensors
+        labels = nested(lambda one: tf.gather(one, numbers), y)
+        if self.read is None:
+            return nested(lambda one: tf.gather(one, numbers), x), labels
+        return (self._store.fetch(numbers, self._read) if keep else self._read(numbers)), labels
+
+    def _read(self, numbers: Any) -> Any:
+        tf = backend.tensorflow()
+        x, _ = self._tensors
+        return tf.map_fn(self.read, nested(lambda one: tf.gather(one, numbers), x), fn_output_signature=self.spec)
+
+    @functools.cached_property
+    def _tensors(self) -> tuple[Any, Any]:
+        tf = backend.tensorflow()
+        with tf.init_scope(), tf.device("CPU:0"):
+            return nested(tf.constant, self.x), nested(tf.constant, self.y)
+
+    @functools.cached_property
+    def _store(self) -> Any:
+        if self.cache == NOTHING:
+            return _Unkept()
+        if self.cache == MEMORY:
+            return _Memory(len(self), self.spec)
+        return _Disk(Path(self.cache), len(self), self.spec)
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Examples that are read from their start each time.
+
+    Attributes:
+      make: `(index, count)` -> a tf.data set of single raw examples (x, y): the share of the worker `index` of `count`. All shares
+        together hold each example once.
+      size: how many examples there are over all shares.
+      mark: tells its content from that of others, such as its files' names, sizes and times; it goes into the fingerprint.
+      cache: "none", or the path of a folder.
+      buffer: how many examples are shuffled among each other.
+    """
+
+    make: Callable[[int, int], Any]
+    size: int
+    mark: str
+    cache: str = NOTHING
+    buffer: int = 10_000
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def x_spec(self) -> Any:
+        """As of `Rows`."""
+        return self.make(0, 1).element_spec[0]
+
+    def dataset(self, index: int = 0, count: int = 1) -> Any:
+        """The share's raw examples, from the cache once they have been read through."""
+        dataset = self.make(index, count)
+        if self.cache == NOTHING:
+            return dataset
+        return dataset.cache(str(_folder(self.cache) / f"stream-{index}-of-{count}"))
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cache = {folder}: can't be made ({error.strerror or error}); name a folder that can be written") from error
+    return folder
+
+
+class _Unkept:
+    def fetch(self, numbers: Any, read: Callable[[Any], Any]) -> Any:
+        return read(numbers)
+
+
+class _Memory:
+    """A tensor for all rows, filled as they are read for the first time.
+
+    A batch comes from it as a whole or not at all. Batches are made side by side and may find a row of an unfinished one missing; then
+    they read it again. `there` is written after `values`, so that what it promises is there.
+    """
+
+    def __init__(self, count: int, spec: Any):
+        tf = backend.tensorflow()
+        # made directly, since in a strategy's scope tf.Variable would make one for each of its devices
+        with tf.init_scope(), tf.device("CPU:0"):
+            self.values = backend.plain_variable(tf.zeros([count, *spec.shape], spec.dtype))
+            self.there = backend.plain_variable(tf.zeros([count], tf.bool))
+
+    def fetch(self, numbers: Any, read: Callable[[Any], Any]) -> Any:
+        tf = backend.tensorflow()
+
+        def fresh():
+            batch = read(numbers)
+            kept = tf.raw_ops.ResourceScatterUpdate(resource=self.values.handle, indices=numbers, updates=batch)
+            with tf.control_dependencies([kept]):
+                flags = tf.ones_like(numbers, tf.bool)
+                told = tf.raw_ops.ResourceScatterUpdate(resource=self.there.handle, indices=numbers, updates=flags)
+            with tf.control_dependencies([told]):
+                return tf.identity(batch)
+
+        return tf.cond(tf.reduce_all(tf.gather(self.there, numbers)), lambda: tf.gather(self.values, numbers), fresh)
+
+
+class _Disk:
+    """The same in two files of a folder, which the next run finds again: examples.npy, and there.npy with a byte for each."""
+
+    def __init__(self, folder: Path, count: int, spec: Any):
+        self.spec, shape, dtype = spec, (count, *spec.shape), spec.dtype.as_numpy_dtype
+        self.values, self.there = (
+            _mapped(_folder(folder) / name, shape, dtype)
+            for name, shape, dtype in (("examples.npy", shape, dtype), ("there.npy", (count,), bool))
+        )
+
+    def fetch(self, numbers: Any, read: Callable[[Any], Any]) -> Any:
+        tf = backend.tensorflow()
+
+        def keep(numbers, batch):
+            self.values[numbers] = batch
+            self.there[numbers] = True
+            return batch
+
+        def fresh():
+            return tf.numpy_function(keep, [numbers, read(numbers)], self.spec.dtype)
+
+        def stored():
+            return tf.numpy_function(lambda numbers: self.values[numbers], [numbers], self.spec.dtype)
+
+        complete = tf.numpy_function(lambda numbers: self.there[numbers].all(), [numbers], tf.bool)
+        batch = tf.cond(tf.ensure_shape(complete, []), stored, fresh)
+        return tf.ensure_shape(batch, [numbers.shape[0], *self.spec.shape])
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    if not path.exists():
+        try:
+            return np.lib.format.open_memmap(path, "w+", dtype, shape)
+        except OSError as error:
+            raise DataError(f"{path}: can't be written ({error.strerror or error}); name another folder as cache") from error
+    try:
+        kept = np.lib.format.open_memmap(path, "r+")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read as a cache ({error}); remove it, or name another folder as cache") from error
+    if kept.shape != shape or kept.dtype != dtype:
+        raise DataError(
+            f"{path}: is the cache of other data, of shape {kept.shape}, not {shape}; remove it, or name another folder as cache"
+        )
+    return kept
