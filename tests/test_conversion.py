@@ -94,6 +94,7 @@ def test_an_artifact_of_another_io_is_labelled_so(model, digits):
     assert (artifact.name, artifact.format) == ("mine", "int8-uint8")
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_bytes_in_another_process(model, digits):
     first = [tfopt.convert(model, format, data=digits).content for format in conversion.FORMATS]
     conversion.shut_down()

@@ -118,7 +118,18 @@ def keras3_model():
 
 
 @pytest.mark.parametrize(
-    "build", [mobilenet, backbone, recurrent, convolutions, sequences, volumes, attention, nets.branching, keras3_model]
+    "build",
+    [
+        pytest.param(mobilenet, marks=pytest.mark.slow),
+        backbone,
+        recurrent,
+        convolutions,
+        sequences,
+        volumes,
+        attention,
+        nets.branching,
+        keras3_model,
+    ],
 )
 def test_macs_are_those_of_the_float32_file(build):
     model = bridge.plain(build())

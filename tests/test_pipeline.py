@@ -113,6 +113,7 @@ def test_a_folder_of_another_recipe_is_refused(digits_run):
         tfopt.run(RECIPE, out=folder, settings=["model.width=8"])
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(digits_run, tmp_path):
     process = start(RECIPE, tmp_path / "digits")
     out, err = process.communicate(timeout=300)
@@ -122,6 +123,7 @@ def test_two_processes_write_the_same_bytes(digits_run, tmp_path):
     assert "report.html" in out
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_training_changes_no_number(tmp_path):
     recipe = tmp_path / "small.toml"
     prune, quantize = SMALL["steps"]
@@ -160,6 +162,7 @@ def _wait_for_epochs(process, folder, stage, epochs, seconds=120):
     return False
 
 
+@pytest.mark.slow
 def test_quick_takes_another_folder_and_checks_no_limits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = tfopt.run({**SMALL, "limits": {"int8": {"score": 0.999}}}, quick=True)
@@ -168,6 +171,7 @@ def test_quick_takes_another_folder_and_checks_no_limits(tmp_path, monkeypatch):
     assert rows(report)["plain-float32"].verdict.examples == 128
 
 
+@pytest.mark.slow
 def test_broken_limits_end_the_command_with_3(tmp_path):
     limits = {"int8": {"bytes": 1000, "score": 0.999}}
     table = {**SMALL, "fit": {"epochs": 1}, "steps": [], "export": {"formats": ["int8"]}, "limits": limits}
@@ -201,6 +205,7 @@ def test_quantize_aware_alone_makes_no_second_float_row(tmp_path):
         report.raise_for_limits()
 
 
+@pytest.mark.slow
 def test_a_run_under_two_replicas(tmp_path):
     table = {**SMALL, "strategy": {"use": "mirrored", "devices": ["CPU:0", "CPU:1"]}}
     report = tfopt.run(table, out=tmp_path / "run")

@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfopt import backend, pipelines
+import tfopt
+from tfopt import backend, pipelines, preprocessing
 from tfopt.errors import DataError, OptionError
-from tfopt.preprocessing import augmenting
-from tfopt.types import Data, Fit
+from tfopt.types import Call, Data, Fit
 
 
-def augmented(image, seed):
-    moving, flipping = augmenting.split(seed)
-    return augmenting.random_flip(augmenting.pad_and_crop(image, moving, padding=2), flipping)
+def augmented(x, y, seed):
+    return preprocessing.applied(x, y, [Call("pad_and_crop", {"padding": 2}), Call("random_flip")], seed)
 
 
 def numbered(n, augmentation=None):
@@ -151,34 +150,6 @@ def test_shrink_takes_the_first_of_each_part(digits):
 # ---- augmentation
 
 
-def seeds(n):
-    tf = backend.tensorflow()
-    return tf.random.experimental.stateless_split([3, 4], n)
-
-
-def test_random_flip_mirrors_half_of_the_images():
-    image = np.random.default_rng(0).random((4, 5, 3), np.float32)
-    results = [augmenting.random_flip(image, seed).numpy() for seed in seeds(200)]
-    mirrored = [np.array_equal(result, image[:, ::-1]) for result in results]
-    assert all(m or np.array_equal(result, image) for m, result in zip(mirrored, results, strict=True))
-    assert 60 < sum(mirrored) < 140
-
-
-def test_pad_and_crop_moves_to_every_place():
-    image = np.random.default_rng(0).random((4, 5, 2)).astype(np.float32) + 1
-    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
-    places = {padded[top : top + 4, left : left + 5].tobytes(): (top, left) for top in range(5) for left in range(5)}
-    results = [augmenting.pad_and_crop(image, seed, padding=2) for seed in seeds(400)]
-    assert {result.shape.as_list() == [4, 5, 2] and places[result.numpy().tobytes()] for result in results} == set(places.values())
-
-
-def test_augmentation_follows_from_the_seed_alone():
-    image = np.random.default_rng(0).random((8, 8, 1), np.float32)
-    once, again = ([augmented(image, seed).numpy().tobytes() for seed in seeds(30)] for _ in range(2))
-    assert once == again
-    assert len(set(once)) > 20
-
-
 def test_examples_are_augmented_each_in_its_own_way_and_anew_each_epoch():
     image = np.random.default_rng(0).random((1, 8, 8, 1), np.float32)
     part = pipelines.examples(np.repeat(image, 200, axis=0), np.zeros(200, np.int32))
@@ -187,6 +158,20 @@ def test_examples_are_augmented_each_in_its_own_way_and_anew_each_epoch():
     assert all(40 < len(epoch) <= 50 for epoch in epochs)  # 25 places, mirrored or not
     x = [x for x, _ in listed(pipelines.training_batches(data, Fit(epochs=2, batch_size=200)))]
     assert (x[0] != x[1]).any(axis=(1, 2, 3)).mean() > 0.9
+
+
+def test_only_training_batches_are_augmented():
+    def rows(x):
+        return {np.rint(np.asarray(one) / 2 * 255).astype(np.uint8).tobytes() for one in x}
+
+    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
+    data = tfopt.datasets.arrays(x=images, y=np.arange(300) % 3, preprocess=["random_flip", {"use": "rescale", "scale": 2.0}])
+    given = {image.tobytes() for image in images}
+    for part in (data.validation, data.test, data.calibration):
+        for x, _ in (pipelines.to_arrays(part), zip(*part.as_numpy_iterator(), strict=True)):
+            assert rows(x) <= given
+    ((x, _),) = listed(pipelines.training_batches(data, Fit(epochs=1, batch_size=300)))
+    assert 60 < len(rows(x) & given) < 140  # of 195
 
 
 # ---- models

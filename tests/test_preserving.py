@@ -23,7 +23,7 @@ def kernels(artifact, ops=COMPUTING):
 
 
 @pytest.mark.parametrize(
-    "per_channel, fit", [(False, FIT), (True, None), *(pytest.param(*p, marks=SLOW) for p in ((False, None), (True, FIT)))]
+    "per_channel, fit", [(True, None), *(pytest.param(*p, marks=SLOW) for p in ((False, FIT), (False, None), (True, FIT)))]
 )
 def test_zeros_and_shared_values_survive_to_the_last_byte(digits, fit, per_channel):
     shrink = tfopt.chain(

@@ -104,6 +104,7 @@ def test_a_saved_model_of_several_inputs(model, data, tmp_path):
     assert tfopt.verify(tfopt.convert(saved), against=model, data=data).largest_error < 1e-5
 
 
+@pytest.mark.slow
 def test_a_recipe_names_a_file_for_each_input(data, model, digits, tmp_path):
     x, y = whole(digits)
     for name, array in (("image", x), ("row", 5 * x.sum(axis=(2, 3))), ("y", y)):
@@ -126,11 +127,11 @@ def test_a_recipe_names_a_file_for_each_input(data, model, digits, tmp_path):
     assert all(row.verdict.score > 0.9 for row in report.rows)
 
 
-def test_augmentation_gets_all_inputs_of_an_example(data):
-    def turned(x, seed):
+def test_augmentation_gets_all_inputs_of_a_batch(data):
+    def turned(x, y, seed):
         tf = backend.tensorflow()
-        sign = tf.where(tf.random.stateless_uniform([], seed) < 0.5, 1.0, -1.0)
-        return {"image": x["image"] * sign, "row": x["row"] * sign}
+        sign = tf.where(tf.random.stateless_uniform([tf.shape(y)[0], 1], seed) < 0.5, 1.0, -1.0)
+        return {"image": x["image"] * sign[..., None, None], "row": x["row"] * sign}, y
 
     changed = dataclasses.replace(data, augmentation=turned)
     (x, _), *_ = pipelines.training_batches(changed, TUNE).as_numpy_iterator()

@@ -43,12 +43,12 @@ CASES = {
 }
 
 
-def pairs(*quick, names=tuple(CASES)):
-    """Every technique on every net; those on other nets than the `quick` ones (by default QUICK) only with --slow."""
+def pairs(*quick, names=tuple(CASES), slow=()):
+    """Every technique on every net; the `slow` ones, and those on other nets than the `quick` ones (by default QUICK), only with --slow."""
     return pytest.mark.parametrize(
         ("technique", "net"),
         [
-            pytest.param(name, net, id=f"{name}-{net}", marks=[] if net in (quick or QUICK) else [pytest.mark.slow])
+            pytest.param(name, net, id=f"{name}-{net}", marks=[] if net in (quick or QUICK) and name not in slow else [pytest.mark.slow])
             for name in sorted(names)
             for net in NETS
         ],
@@ -236,7 +236,7 @@ def test_law_3_a_keras_3_model_with_operations_of_its_own_is_accepted(technique,
 
 
 @pytest.mark.parametrize("keras", [2, pytest.param(3, marks=pytest.mark.slow)])
-@pairs("branching")
+@pairs("branching", slow=("cluster", "quantize_aware"))
 def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, keras):
     strategy = strategies.pick("mirrored", devices=["CPU:0", "CPU:1"])
     with strategy.scope():
@@ -248,7 +248,7 @@ def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, kera
 # ---- law 5: same seed, same result
 
 
-@pairs("branching")
+@pairs("branching", slow=("quantize_aware",))
 def test_law_5_same_seed_same_result(technique, net, data, ran):
     again, other = (apply(technique, built(net), data[net], fit) for fit in (FIT, OTHER_SEED))
     assert same_weights(again, ran(technique, net, FIT).result)
@@ -335,7 +335,7 @@ def check_mixed(technique, net, data, untreated, fit, keras=2):
 
 
 @pytest.mark.parametrize("keras", [2, pytest.param(3, marks=pytest.mark.slow)])
-@pairs("attention", "branching")
+@pairs("branching")
 def test_law_9_a_mixed_precision_model_is_treated(technique, net, data, untreated, keras):
     check_mixed(technique, net, data, untreated, None, keras)
 

@@ -59,7 +59,13 @@ def small():
 
 
 @pytest.mark.parametrize(
-    "technique, make", [("prune", dropping), ("cluster", dropping), ("quantize_aware", dropping), ("quantize_aware", small)]
+    "technique, make",
+    [
+        ("prune", dropping),
+        ("cluster", dropping),
+        pytest.param("quantize_aware", dropping, marks=pytest.mark.slow),
+        pytest.param("quantize_aware", small, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_technique_ends_with_the_same_numbers(digits, tmp_path, technique, make, monkeypatch):
     model, fit = nets.randomized(make()) if make is dropping else make(), Fit(epochs=3, batch_size=400)
@@ -228,7 +234,7 @@ def test_progress_is_shown_in_a_terminal(digits, monkeypatch, capfd):
 
 def test_other_augmentation_is_other_training(digits):
     tf = backend.tensorflow()
-    noisy = dataclasses.replace(digits, augmentation=lambda x, seed: x + tf.random.stateless_normal(tf.shape(x), seed, stddev=0.1))
+    noisy = dataclasses.replace(digits, augmentation=lambda x, y, seed: (x + tf.random.stateless_normal(tf.shape(x), seed, stddev=0.1), y))
     first, again = (tfopt.train(dropping(), noisy, Fit(epochs=1)) for _ in range(2))
     assert same(first, again) and not same(first, tfopt.train(dropping(), digits, Fit(epochs=1)))
 

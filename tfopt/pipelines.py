@@ -181,6 +181,7 @@ class _Plan:
         """A tf.data set of (raw batch, seed) of an epoch."""
         tf = backend.tensorflow()
         order_seed, seed = self._seeds(epoch)
+        tf.random.set_seed(1)  # of the graph that is being traced only, so that the global one is not mixed into the order
         buffer = min(self.held.buffer, len(self.held))
         return self._numbered(dataset.shuffle(buffer, seed=tf.cast(order_seed[0], tf.int64), reshuffle_each_iteration=False), seed)
 

@@ -33,7 +33,8 @@ Preprocess = Annotated[
 Cache = Annotated[str | Path, "'memory', 'none' or a folder"]
 Inputs = np.ndarray | dict[str, np.ndarray]
 Part = tuple[Inputs, np.ndarray]
-MOST_LEARNT_FROM = 20_000  # training examples, drawn by seed, that statistics are taken from: PCA holds them in memory
+# Statistics are taken from so many training examples, drawn by seed, and values, since they are held in memory (as float32: half a GB).
+MOST_EXAMPLES, MOST_VALUES = 20_000, 2**27
 
 _LOSSES = {
     "classification": ("sparse_categorical_crossentropy", "accuracy"),
@@ -58,7 +59,7 @@ def build(
 
     Args:
       preprocess: steps as a recipe has them. Bytes are brought to 0..1 first, unless the list begins with a `rescale` of its own.
-        Statistics are learnt from the training examples, from 20,000 of them where there are more.
+        Statistics are learnt from the training examples, from at most 20,000 of them.
       source: how a raw example comes out of what an app has.
       notes: what was left out or changed on the way, a sentence each; they are logged and go into the report of a run.
 
@@ -67,8 +68,11 @@ def build(
     """
     held = {part: Rows(*of) if isinstance(of, tuple) else of for part, of in parts.items()}
     held["calibration"] = _drawn(held["train"], calibration, seed)
-    sample = _raw(_drawn(held["train"], MOST_LEARNT_FROM, seed))
-    steps = preprocessing.learned(_with_rescaling(preprocessing.calls(preprocess), sample), sample, source=name)
+    sample = _raw(_drawn(held["train"], 1, seed))
+    steps = _with_rescaling(preprocessing.calls(preprocess), sample)
+    if any(step.use in preprocessing.LEARNERS for step in steps):
+        sample = _raw(_drawn(held["train"], min(MOST_EXAMPLES, MOST_VALUES // sample.size), seed))
+    steps = preprocessing.learned(steps, sample, source=name)
     x, _ = preprocessing.applied(pipelines.nested(lambda one: one[:1], sample), None, steps)
     fingerprint = _fingerprint(held, (tuple(classes), seed, steps))
     held = {part: _in_its_own_folder(of, f"{part}-{fingerprint[:16]}") for part, of in held.items()}
