@@ -53,6 +53,7 @@ USERS = {
     "_report_json": {"reporting"},
     "_report_text": {"reporting"},
     "_tf_training": {"training"},
+    "_rows": {"pipelines"},
     "_safety": {"loading"},
     "_savedmodel": {"loading"},
     "_toml": {"recipes"},  # and of its writing half

@@ -260,3 +260,22 @@ def test_a_last_batch_too_small_for_the_replicas_is_refused(digits):
 def test_a_fit_of_another_type_is_refused(digits, fit):
     with pytest.raises(OptionError, match=r"expected a tfopt\.Fit"):
         tfopt.train(dropping(), digits, fit)
+
+
+def test_labels_that_are_shares_of_the_classes_are_learnt(digits):
+    """As mixup makes them."""
+    tf = backend.tensorflow()
+
+    def mixed(x, y, seed):
+        share, soft = tf.random.stateless_uniform([tf.shape(y)[0], 1], seed), tf.one_hot(y, 10)
+        return x * share[..., None, None] + x[::-1] * (1 - share[..., None, None]), soft * share + soft[::-1] * (1 - share)
+
+    model = tfopt.train(tfopt.models.mlp(digits.input_shape, 10), dataclasses.replace(digits, augmentation=mixed), Fit(epochs=8))
+    x, y = tfopt.pipelines.to_arrays(digits.test)
+    assert (model.predict(x, verbose=0).argmax(axis=1) == y).mean() > 0.85
+
+
+def test_other_tasks_are_refused(digits):
+    regression = dataclasses.replace(digits, task="regression")
+    with pytest.raises(DataError, match="is for regression; models are trained and verified for classification only so far"):
+        tfopt.train(tfopt.models.mlp(digits.input_shape, 10), regression, Fit(epochs=1))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +161,7 @@ class _Memory:
 
     def __init__(self, count: int, spec: Any):
         tf = backend.tensorflow()
+        _check_memory(count * math.prod(spec.shape) * spec.dtype.size)
         # made directly, since in a strategy's scope tf.Variable would make one for each of its devices
         with tf.init_scope(), tf.device("CPU:0"):
             self.values = backend.plain_variable(tf.zeros([count, *spec.shape], spec.dtype))
@@ -177,6 +180,15 @@ class _Memory:
                 return tf.identity(batch)
 
         return tf.cond(tf.reduce_all(tf.gather(self.there, numbers)), lambda: tf.gather(self.values, numbers), fresh)
+
+
+def _check_memory(needed: int) -> None:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > free:  # TensorFlow would ask for it and be killed
+        raise DataError(
+            f"the examples would take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; "
+            "give cache = a folder to keep them on disk, or cache = 'none' to read them again in each epoch"
+        )
 
 
 class _Disk:

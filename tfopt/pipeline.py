@@ -90,7 +90,10 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage]]:
         recipe=recipe,
         environment=reporting.environment(strategy),
         rows=_rows(recipe, exports, converted, verified, timed),
-        trace=tuple(entry for stage in models for entry in stage.facts["trace"]),
+        trace=(
+            *({"kind": "note", "text": f"{data.name}: {note}"} for note in data.notes),
+            *(entry for stage in models for entry in stage.facts["trace"]),
+        ),
         seconds={stage.name: stage.facts["seconds"] for stage in (*models, *converted, *verified, timed)},
         folder=opened.folder,
     )

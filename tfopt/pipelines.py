@@ -315,9 +315,11 @@ def check_fits(model: Any, data: Data) -> None:
     """Refuses a model that can't take the data's examples, or that does not give one number a class.
 
     Raises:
-      DataError: says both shapes, and how to make them the same; or `data` is none.
+      DataError: says both shapes, and how to make them the same; or `data` is none, or for another task than classification.
     """
     check_data(data)
+    if data.task != "classification":
+        raise DataError(f"data {data.name!r} is for {data.task}; models are trained and verified for classification only so far")
     if not model.inputs or len(model.outputs or ()) != 1:
         raise DataError(
             f"model {model.name!r} has {len(model.inputs or ())} inputs and {len(model.outputs or ())} outputs; "

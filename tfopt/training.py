@@ -48,6 +48,7 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     """
     from . import _tf_training
 
+    tf = backend.tensorflow()
     pipelines.check_fits(model, data)
     if not isinstance(fit, Fit):
         raise OptionError(f"fit: expected a tfopt.Fit, such as Fit(epochs=3), got {type(fit).__name__}")
@@ -55,8 +56,11 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     if not steps:
         raise DataError(f"data {data.name!r} has no training examples, so a fit would have no step; leave fit out, or give some")
     _check_replicas(model.distribute_strategy.num_replicas_in_sync, data, fit)
+    # Whether labels are shares of the classes, as behind mixup; a start behind the last epoch tells it without making a batch.
+    soft = pipelines.training_batches(data, fit, fit.epochs).element_spec[1].dtype.is_floating
+    validation = pipelines.batches(data.validation, fit.batch_size)
     with model.distribute_strategy.scope():
-        model.compile(optimizer=_optimizer(fit, steps), loss=_loss(model, data), metrics=[data.metric])
+        model.compile(optimizer=_optimizer(fit, steps), loss=_loss(model, data, soft), metrics=[data.metric])
         model.optimizer.build(model.trainable_variables)
     state = [variable for callback in callbacks for variable in getattr(callback, "state", ())]
     keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=progress.next_file(), state=state)
@@ -69,7 +73,7 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
                 epochs=fit.epochs,
                 initial_epoch=first,
                 steps_per_epoch=steps,
-                validation_data=pipelines.batches(data.validation, fit.batch_size),
+                validation_data=validation.map(lambda x, y: (x, tf.one_hot(y, data.num_classes))) if soft else validation,
                 verbose=0,
                 callbacks=[*callbacks, keeper, _tf_training.Progress(name, fit.epochs, steps)],
             )
@@ -118,9 +122,10 @@ def _activation(layer: Any) -> str:
     return getattr(activation, "__name__", "")
 
 
-def _loss(model: Any, data: Data) -> Any:
-    config = {"class_name": data.loss, "config": {"from_logits": not ends_in_probabilities(model)}}
-    config["class_name"] = "".join(word.capitalize() for word in data.loss.split("_"))
+def _loss(model: Any, data: Data, soft: bool) -> Any:
+    name = data.loss.removeprefix("sparse_") if soft else data.loss
+    config = {"class_name": name, "config": {"from_logits": not ends_in_probabilities(model)}}
+    config["class_name"] = "".join(word.capitalize() for word in name.split("_"))
     return backend.keras().losses.deserialize(config)
 
 

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 from .. import pipelines, preprocessing
 from ..errors import DataError, OptionError
 from ..pipelines import Rows, Stream
-from ..tracing import log, record
+from ..tracing import log
 from ..types import Call, Data
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -78,7 +78,6 @@ def build(
     held = {part: _in_its_own_folder(of, f"{part}-{fingerprint[:16]}") for part, of in held.items()}
     for note in notes:
         log.warning("%s: %s", name, note)
-        record("note", text=f"{name}: {note}")
     loss, metric = _LOSSES[task]
     return Data(
         name=name,
