@@ -97,6 +97,12 @@ def test_a_cache_that_cannot_be_written_is_refused(files, tmp_path):
         pipelines.to_arrays(data_of(rows_of(files, str(tmp_path / "file"))).train)
 
 
+def test_more_than_fits_in_memory_is_refused(files):
+    wide = dataclasses.replace(rows_of(files), spec=backend.tensorflow().TensorSpec([10**6, 10**6], np.uint8))
+    with pytest.raises(DataError, match=r"would take 50,000.0 GB of memory.*cache = a folder"):
+        pipelines.training_batches(data_of(wide), Fit())
+
+
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(1, 5), batch_size=st.integers(5, 60), seed=st.integers(0, 2**31 - 1))
 def test_workers_share_each_batch(count, batch_size, seed):

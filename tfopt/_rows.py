@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +183,7 @@ class _Memory:
 
 
 def _check_memory(needed: int) -> None:
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = importlib.import_module("psutil").virtual_memory().available
     if needed > free:  # TensorFlow would ask for it and be killed
         raise DataError(
             f"the examples would take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; "
