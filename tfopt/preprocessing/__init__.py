@@ -18,16 +18,23 @@ from typing import Any
 from .. import backend, options
 from ..errors import DataError, OptionError, nearest, shown
 from ..types import Call
-from . import augmenting, scaling
+from . import augmenting, scaling, tables, text
 
 # (x) -> x: x a batch (n, ...), float32 unless the function says otherwise, as is what it returns
-PREPARATIONS: dict[str, Callable[..., Any]] = {"rescale": scaling.rescale}
+PREPARATIONS: dict[str, Callable[..., Any]] = {
+    "encode_columns": tables.encode_columns,
+    "rescale": scaling.rescale,
+}
 
 # of some preparations: (x, **options) -> the options with the statistics of x filled in; x is a numpy array of training examples (n, ...)
 LEARNERS: dict[str, Callable[..., dict[str, Any]]] = {}
 
 # (x, y, seed) -> (x, y): a batch of training examples and their labels, and an int32 seed of shape (2,)
-AUGMENTATIONS: dict[str, Callable[..., Any]] = {"pad_and_crop": augmenting.pad_and_crop, "random_flip": augmenting.random_flip}
+AUGMENTATIONS: dict[str, Callable[..., Any]] = {
+    "pad_and_crop": augmenting.pad_and_crop,
+    "random_flip": augmenting.random_flip,
+    "token_dropout": text.token_dropout,
+}
 
 STEPS = {**PREPARATIONS, **AUGMENTATIONS}
 

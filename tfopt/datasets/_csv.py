@@ -1,0 +1,162 @@
+"""Tables: a CSV file with a row for each example, columns of numbers and of categories, and one that is to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import options
+from ..errors import DataError, shown
+from ..types import Data
+from . import _building, _columns, _labels, _tables
+from ._building import Count, Preprocess, Seed, Share
+from ._columns import Column
+from ._tables import Table
+
+Names = list[str] | tuple[str, ...]
+Task = Literal["classification", "regression"]
+
+
+@options.checked
+def csv(
+    *,
+    file: str | Path,
+    target: str,
+    test_file: str | Path | None = None,
+    validation_file: str | Path | None = None,
+    task: Task | None = None,
+    numbers: Names = (),
+    categories: Names = (),
+    ignore: Names = (),
+    missing: Literal["mean", "median", "most_frequent", "drop"] = "mean",
+    scale: Literal["z_score", "none"] = "z_score",
+    delimiter: str = ",",
+    encoding: str = "utf-8",
+    header: Names | None = None,
+    name: str | None = None,
+    validation: Share = 0.15,
+    test: Share = 0.2,
+    seed: Seed = 0,
+    calibration: Count = 200,
+    preprocess: Preprocess = (),
+) -> Data:
+    """A table: the column `target` is predicted from the others but those in `ignore`.
+
+    A raw example is (columns,) float32: numbers as they are, a category as its number, NaN where a value is missing, -1 for a category
+    that the training rows do not have. Steps make the x of it: `encode_columns` (a column of 0 and 1 for each category; a missing or
+    unknown one has zeros only), `fill_missing` by the `mean`, `median` or most frequent number, `z_score` of the numbers. All their
+    statistics are of the training rows. Then comes `preprocess`.
+
+    A column is of numbers where all its values are, else of categories; `numbers` and `categories` say it otherwise. A target of words or
+    whole numbers makes classes, one with decimals is a number to predict; `task` says it otherwise. `missing = "drop"` leaves rows out in
+    which something is missing, and fills nothing in. `header` names the columns of a file without a first line that does.
+
+    >>> tfopt.datasets.csv(file="penguins.csv", target="species", ignore=["island"]).classes
+    ('Adelie', 'Chinstrap', 'Gentoo')
+
+    Raises:
+      DataError: a file is missing, empty or not text in `encoding`; a row has too many or too few fields; there is no such column; ...
+    """
+    paths = {"train": file, "validation": validation_file, "test": test_file}
+    tables = {part: _tables.table_of(path, delimiter=delimiter, encoding=encoding, names=header) for part, path in paths.items() if path}
+    tables["train"].index(target, "target")
+    kinds = _columns.chosen(tables["train"], target, numbers, categories, ignore)
+    tables = {part: _complete(table, target, list(kinds) if missing == "drop" else []) for part, table in tables.items()}
+    sizes = {part: len(tables[part]) if part in tables else 0 for part in _labels.PARTS}
+    whole, source = _tables.joined(list(tables.values())), str(file)
+    task = task or _task_of(tables["train"].column(target))
+    y, classes = _targets(whole, target, task, sizes)
+    rows = _labels.divided(y, sizes, validation=validation, test=test, seed=seed, source=source, stratified=task == "classification")
+    if empty := [part for part, numbers in rows.items() if not len(numbers)]:
+        raise DataError(f"{source}: has too few rows, none is left for {', '.join(empty)}; give more rows, or larger shares")
+    columns = _learnt_columns(whole.take(rows["train"]), kinds)
+    x = np.stack([_columns.values_of(whole, column, f"repair it, or say categories = [{column.name!r}]") for column in columns], axis=1)
+    parts = {part: (x[numbers], y[numbers]) for part, numbers in rows.items()}
+    notes = whole.notes
+    if task == "classification":
+        notes += _labels.missing_classes({part: y for part, (_, y) in parts.items()}, classes, source)
+    facts = {
+        "kind": "table",
+        "columns": [column.facts for column in columns],
+        "missing_values": list(_columns.MISSING),
+        "unknown_category": _columns.UNKNOWN,
+        "target": target,
+    }
+    return _building.build(
+        name or Path(file).stem,
+        parts,
+        classes=classes,
+        seed=seed,
+        calibration=calibration,
+        preprocess=[*_steps(columns, parts["train"][0], missing, scale), *preprocess],
+        task=task,
+        source=facts,
+        notes=notes,
+    )
+
+
+def _complete(table: Table, target: str, others: Sequence[str]) -> Table:
+    """The rows that have a target, and a value in each of the `others`; how many have not is noted."""
+    needed = [table.index(name, "the training file") for name in (target, *others)]
+    kept = [row for row, fields in enumerate(table.rows) if not any(_columns.is_missing(fields[at]) for at in needed)]
+    if len(kept) == len(table):
+        return table
+    what = "a missing value" if others else f"no value in the target {shown(target)}"
+    note = f"{table.path}: {len(table) - len(kept)} of {len(table):,} rows have {what} and were left out"
+    if not kept:
+        raise DataError(f"{note}: none is left; {'fill values in, with missing' if others else 'name another target'}")
+    return replace(table.take(kept), notes=(*table.notes, note))
+
+
+def _targets(table: Table, target: str, task: Task, sizes: Mapping[str, int]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The targets, and the classes."""
+    if task == "regression":
+        return _columns.values_of(table, Column(target), "repair it, or say task = 'classification'"), ()
+    labels, fix = table.column(target), "name another target, or say task = 'regression' if it is a number to predict"
+    classes = _labels.names_of(labels[: sizes["train"]], str(table.path), fix)
+    y = _labels.indices(labels, classes, table.place)
+    if not (sizes["validation"] and sizes["test"]):
+        _labels.check_enough(y[: sizes["train"]], classes, str(table.path), fix)
+    return y, classes
+
+
+def _task_of(labels: Sequence[str]) -> Task:
+    values = [_columns.number(label) for label in labels]
+    if any(value is None for value in values) or all(value.is_integer() for value in values):
+        return "classification"
+    return "regression"
+
+
+def _learnt_columns(train: Table, kinds: Mapping[str, bool]) -> list[Column]:
+    """The columns, with the categories that the training rows have."""
+    columns = []
+    for name, of_numbers in kinds.items():
+        fields = train.column(name)
+        if all(map(_columns.is_missing, fields)):
+            raise DataError(
+                f"{train.path}: the column {shown(name)} has no value in the training rows; leave it out with ignore = [{name!r}]"
+            )
+        columns.append(Column(name, None if of_numbers else _columns.categories_of(fields)))
+    return columns
+
+
+def _steps(columns: Sequence[Column], x: np.ndarray, missing: str, scale: str) -> list[dict[str, Any]]:
+    """What makes a vector of numbers of a raw example. The zeros and ones of categories are not scaled: a rare category would come out
+    as a large number, for which int8 would lose the small ones.
+    """
+    counts = [0 if column.categories is None else len(column.categories) for column in columns]
+    steps: list[dict[str, Any]] = [{"use": "encode_columns", "categories": counts}] if any(counts) else []
+    if missing != "drop":
+        steps.append({"use": "fill_missing", "how": missing})
+    if scale == "z_score" and not all(counts):
+        means, spreads = np.nanmean(x, axis=0, dtype=np.float64), np.nanstd(x, axis=0, dtype=np.float64)
+        mean, std = [], []
+        for count, middle, spread in zip(counts, means, spreads, strict=True):
+            mean += [0.0] * count or [float(middle)]
+            std += [1.0] * count or [float(spread) or 1.0]
+        steps.append({"use": "z_score", "per": "feature", "mean": mean, "std": std})
+    return steps

@@ -1,0 +1,66 @@
+"""Texts as word indices: pure functions that a deployed app repeats, and what drops words from training examples.
+
+The indices are those of Keras' `TextVectorization`: 0 fills up, 1 stands for every word that is not in the vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from .. import backend, options
+
+PADDING, UNKNOWN = "", "[UNK]"  # the first two words of every vocabulary
+PATTERN = r"\w+(?:'\w+)*|[^\w\s]"  # words, with apostrophes inside them, and single marks such as ? and ,
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text in lower case, and its punctuation marks, each on its own. Letters are those of Unicode, in its form NFC.
+
+    >>> tokens("What's the Fermi-level?")
+    ["what's", 'the', 'fermi', '-', 'level', '?']
+    """
+    return re.findall(PATTERN, unicodedata.normalize("NFC", text).lower())
+
+
+def vocabulary(texts: Iterable[str], size: int) -> tuple[str, ...]:
+    """The words of training texts by falling frequency (then by alphabet), behind the padding and the unknown word; `size` with these two.
+
+    >>> vocabulary(["to be or not to be"], 4)
+    ('', '[UNK]', 'be', 'to')
+    """
+    counts = Counter(token for text in texts for token in tokens(text))
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
+    return (PADDING, UNKNOWN, *frequent[: max(size - 2, 0)])
+
+
+def encoded(texts: Sequence[str], vocabulary: Sequence[str], length: int) -> np.ndarray:
+    """(n, length) int32: the index in the vocabulary of each word; shorter texts are filled up with 0, of longer ones the end is cut off.
+
+    >>> encoded(["be or not"], ("", "[UNK]", "be", "to"), 5)
+    array([[2, 1, 1, 0, 0]], dtype=int32)
+    """
+    index = {word: number for number, word in enumerate(vocabulary)}
+    x = np.zeros((len(texts), length), np.int32)
+    for row, text in zip(x, texts, strict=True):
+        words = tokens(text)[:length]
+        row[: len(words)] = [index.get(word, 1) for word in words]
+    return x
+
+
+@options.checked
+def token_dropout(x: Any, y: Any, seed: Any, *, rate: Annotated[float, Field(ge=0, lt=1)] = 0.1, unknown: int = 1) -> tuple[Any, Any]:
+    """Each word, with the chance `rate`, becomes the `unknown` one, so that a model learns not to hang on single words.
+
+    x: (n, length) int32 word indices; the padding (0) stays.
+    """
+    tf = backend.tensorflow()
+    x = tf.convert_to_tensor(x)
+    dropped = (tf.random.stateless_uniform(tf.shape(x), seed) < rate) & (x != 0)
+    return tf.ensure_shape(tf.where(dropped, tf.cast(unknown, x.dtype), x), x.shape), y
