@@ -7,12 +7,20 @@
 
 from __future__ import annotations
 
+from ._audio import audio_folder
 from ._cifar import cifar10
 from ._csv import csv
 from ._digits import digits
 from ._fashion import fashion_mnist
 from ._memory import arrays
 
-DATASETS = {"arrays": arrays, "cifar10": cifar10, "csv": csv, "digits": digits, "fashion_mnist": fashion_mnist}
+DATASETS = {
+    "arrays": arrays,
+    "audio_folder": audio_folder,
+    "cifar10": cifar10,
+    "csv": csv,
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+}
 
 __all__ = ["DATASETS", *DATASETS]

@@ -18,11 +18,13 @@ from typing import Any
 from .. import backend, options
 from ..errors import DataError, OptionError, nearest, shown
 from ..types import Call
-from . import augmenting, scaling, tables, text
+from . import audio, augmenting, scaling, tables, text
 
 # (x) -> x: x a batch (n, ...), float32 unless the function says otherwise, as is what it returns
 PREPARATIONS: dict[str, Callable[..., Any]] = {
     "encode_columns": tables.encode_columns,
+    "log_mel": audio.log_mel,
+    "mfcc": audio.mfcc,
     "rescale": scaling.rescale,
 }
 
@@ -31,8 +33,11 @@ LEARNERS: dict[str, Callable[..., dict[str, Any]]] = {}
 
 # (x, y, seed) -> (x, y): a batch of training examples and their labels, and an int32 seed of shape (2,)
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {
+    "background_noise": audio.background_noise,
     "pad_and_crop": augmenting.pad_and_crop,
     "random_flip": augmenting.random_flip,
+    "spec_augment": audio.spec_augment,
+    "time_shift": audio.time_shift,
     "token_dropout": text.token_dropout,
 }
 
@@ -84,11 +89,12 @@ def applied(x: Any, y: Any, steps: Sequence[Call], seed: Any = None) -> tuple[An
     """A batch with all steps done, in their order; without a `seed` the augmentations are left out."""
     tf = backend.tensorflow()
     for number, step in enumerate(steps):
+        function = tf.autograph.experimental.do_not_convert(STEPS[step.use])  # they are operations already, and so are built faster
         if is_augmentation(step):
             if seed is not None:
-                x, y = AUGMENTATIONS[step.use](x, y, tf.random.experimental.stateless_fold_in(seed, number), **step.options)
+                x, y = function(x, y, tf.random.experimental.stateless_fold_in(seed, number), **step.options)
         else:
-            x = PREPARATIONS[step.use](x, **step.options)
+            x = function(x, **step.options)
     return x, y
 
 

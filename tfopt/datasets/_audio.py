@@ -1,0 +1,259 @@
+"""Sounds in WAV files, with the class in the name of a file or of its folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from .. import backend, options
+from ..errors import DataError, OptionError, shown
+from ..pipelines import Rows
+from ..preprocessing import _wav
+from ..types import Data
+from . import _building, _files, _labels, _unpacking
+from ._building import Cache, Count, Preprocess, Seed, Share
+
+WAV, OTHER_SOUNDS = {".wav", ".wave"}, {".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma"}
+FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+LISTED = 20  # files that a note names
+
+
+def _compiled(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error})") from None
+    return pattern
+
+
+def _with_label(pattern: str) -> str:
+    if "label" not in re.compile(_compiled(pattern)).groupindex:
+        raise ValueError(r"should have a group that is the label, like (?P<label>\d)_\w+\.wav")
+    return pattern
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file, its label, and the part that its folder says."""
+
+    path: Path
+    label: str
+    part: str
+
+
+@options.checked
+def audio_folder(
+    *,
+    folder: str | Path,
+    rate: Annotated[int, Field(ge=1000, le=192_000)] = 16_000,
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
+    pattern: Annotated[str, AfterValidator(_with_label), "regular expression with a group label"] | None = None,
+    test_pattern: Annotated[str, AfterValidator(_compiled), "regular expression"] | None = None,
+    corrupt: Share = 0.05,
+    validation: Share = 0.15,
+    test: Share = 0.2,
+    seed: Seed = 0,
+    calibration: Count = 200,
+    preprocess: Preprocess = (),
+    cache: Cache = "memory",
+) -> Data:
+    r"""Sounds in WAV files, in one folder for each class: `folder/CLASS/*.wav`, or `folder/train/CLASS/*.wav` and `folder/test/CLASS/*.wav`
+    (and `validation` or `val`); an archive of such a folder is unpacked. With `pattern` the class stands in the files' names instead.
+
+    x: (samples,) float32 in -1..1, at `rate` samples a second: channels as their mean, resampled where the file has another rate, cut off
+    or filled up with zeros at its end to `seconds`. Read are 8-, 16-, 24- and 32-bit PCM and 32- and 64-bit floats. The files are read
+    when they are needed for the first time, and what they hold is kept by `cache`: "memory", "none", or a folder for what does not fit.
+
+    Args:
+      pattern: a regular expression for the whole name of a file, with a group `label`; files that it does not fit are left out.
+      test_pattern: one for the whole names of the files that are the test set.
+      corrupt: up to this share of the files may be unreadable; they are left out and named in the data's notes.
+      validation, test: the shares that are drawn for these parts, stratified, by `seed`, where neither a folder nor `test_pattern` says.
+      preprocess: such as `["log_mel"]` for a model of images; without a step that makes features, the model gets the wave.
+
+    >>> tfopt.datasets.audio_folder(folder="fsdd.zip", rate=8000, pattern=r"(?P<label>\d)_\w+_\d+\.wav", test_pattern=r".*_[0-4]\.wav")
+
+    Raises:
+      OptionError: two ways of saying what the test set is. DataError: there are no WAV files, no classes or only one, too few of a class,
+      or too many unreadable files.
+    """
+    samples = round(rate * seconds)
+    if not samples:
+        raise OptionError(f"seconds = {seconds:g}: not one sample at rate = {rate}; give more")
+    where = _files.existing_folder(_unpacking.folder_of(folder))
+    found, notes = _found(where, pattern)
+    files, sounds, damaged = _readable(_ordered(found, test_pattern), corrupt, where)
+    notes += damaged + _long(sounds, seconds)
+    names = _labels.names_of([file.label for file in files], str(folder), "name the folder of several classes, or give a pattern")
+    rows, sizes = _rows(files, sounds, names, where, rate, samples, cache), Counter(file.part for file in files)
+    if len(sizes) == 1:
+        _labels.check_enough(rows.y, names, str(folder), "give more, or leave the class out")
+    numbers = _labels.divided(
+        rows.y, {**dict.fromkeys(FOLDERS, 0), **sizes}, validation=validation, test=test, seed=seed, source=str(folder)
+    )
+    notes += _labels.missing_classes({part: rows.y[numbers[part]] for part in numbers}, names, str(folder))
+    return _building.build(
+        Path(folder).name.partition(".")[0] or where.name,
+        {part: rows.take(numbers[part]) for part in numbers},
+        classes=names,
+        seed=seed,
+        calibration=calibration,
+        preprocess=preprocess,
+        source={
+            "kind": "sound",
+            "rate": rate,
+            "samples": samples,
+            "channels": "mean",
+            "range": [-1.0, 1.0],
+            "length": "cut off or zeros at the end",
+        },
+        notes=notes,
+    )
+
+
+def _rows(
+    files: Sequence[_File], sounds: Sequence[_wav.Sound], names: Sequence[str], where: Path, rate: int, samples: int, cache: str | Path
+) -> Rows:
+    paths = [file.path for file in files]
+    stats = [path.stat() for path in paths]
+    return Rows(
+        _wav.rows(paths, sounds),
+        _labels.indices([file.label for file in files], names, lambda number: str(paths[number])),
+        read=_wav.reader(_wav.kinds_of(sounds), rate, samples),
+        spec=backend.tensorflow().TensorSpec((samples,), "float32"),
+        cache=str(cache),
+        marks=np.array(
+            [f"{_within(path, where)} {one.st_size} {one.st_mtime_ns} {rate} {samples}" for path, one in zip(paths, stats, strict=True)],
+            object,
+        ),
+    )
+
+
+def _within(path: Path, where: Path) -> str:
+    return path.relative_to(where).as_posix()
+
+
+# Which files there are, of which class, and for which part.
+
+
+def _found(where: Path, pattern: str | None) -> tuple[list[_File], list[str]]:
+    """The files with their labels, and notes of those that have none."""
+    parts = _parts(where)
+    files, unlabelled, others = [], [], Counter()
+    for part, root in parts.items():
+        for path in _walk(root):
+            suffix = path.suffix.lower()
+            if suffix in WAV:
+                label = _label_in_name(path, pattern) if pattern else _label_of_folder(path, root)
+                (files if label else unlabelled).append(_File(path, label or "", part))
+            elif suffix in OTHER_SOUNDS:
+                others[suffix] += 1
+    if not files:
+        raise DataError(_nothing(where, pattern, unlabelled, others))
+    notes = [f"{count:,} {suffix} files were left out; WAV files are read" for suffix, count in sorted(others.items())]
+    if unlabelled:
+        why = "whose names the pattern does not fit" if pattern else "that stand in no class folder, or in one that begins with _"
+        notes.append(f"{len(unlabelled):,} WAV files were left out, {why}: {_some([_within(file.path, where) for file in unlabelled])}")
+    return files, notes
+
+
+def _parts(where: Path) -> dict[str, Path]:
+    """The folder of each part; all is "train" where the folder is not divided. A class may be called "train" as well, among others."""
+    there = {part: where / name for part, names in FOLDERS.items() for name in names if (where / name).is_dir()}
+    return there if "train" in there and len(there) > 1 else {"train": where}
+
+
+def _walk(root: Path) -> list[Path]:
+    """All files below a folder, in a fixed order, through links too, without what is hidden."""
+    files, seen = [], set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        files += [] if real in seen else [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+        seen.add(real)
+    return files
+
+
+def _label_in_name(path: Path, pattern: str) -> str | None:
+    fits = re.fullmatch(pattern, path.name)
+    return fits and fits["label"]
+
+
+def _label_of_folder(path: Path, root: Path) -> str | None:
+    name, *within = path.relative_to(root).parts
+    return name if within and not name.startswith("_") else None
+
+
+def _nothing(where: Path, pattern: str | None, unlabelled: Sequence[_File], others: Counter) -> str:
+    if unlabelled and pattern:
+        return (
+            f"folder = {where}: pattern = {shown(pattern)} fits none of its {len(unlabelled):,} WAV files, such as "
+            f"{shown(unlabelled[0].path.name)}; it has to fit the whole name, its ending included"
+        )
+    if unlabelled:
+        return (
+            f"folder = {where}: its {len(unlabelled):,} WAV files stand in no class folders; put those of each class into a folder that "
+            r"bears its name, or say where in their names the class stands: pattern = '(?P<label>\d)_\w+\.wav'"
+        )
+    there = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(others.items()))
+    return f"folder = {where}: holds no .wav files" + (
+        f", but {there}; convert them to WAV first" if there else "; name the folder of the sounds"
+    )
+
+
+def _ordered(files: Sequence[_File], test_pattern: str | None) -> list[_File]:
+    """The files to learn from first, then those of the other parts, as `_labels.divided` takes them."""
+    if test_pattern is not None:
+        if any(file.part == "test" for file in files):
+            raise OptionError(
+                "test_pattern: the data has a folder named test as well, and only one can say what is the test set; leave it out"
+            )
+        files = [_File(file.path, file.label, "test" if re.fullmatch(test_pattern, file.path.name) else file.part) for file in files]
+        if not any(file.part == "test" for file in files):
+            raise DataError(
+                f"test_pattern = {shown(test_pattern)}: fits none of {len(files):,} WAV files, such as {shown(files[0].path.name)}; it has "
+                "to fit the whole name, its ending included"
+            )
+        if not any(file.part == "train" for file in files):
+            raise DataError(f"test_pattern = {shown(test_pattern)}: fits all {len(files):,} WAV files, and none is left to learn from")
+    return sorted(files, key=lambda file: list(FOLDERS).index(file.part))
+
+
+# What is wrong with them.
+
+
+def _readable(files: Sequence[_File], corrupt: float, where: Path) -> tuple[list[_File], list[_wav.Sound], list[str]]:
+    """The files that can be read, what they hold, and a note that names the others."""
+    good, sounds, bad = [], [], []
+    for file in files:
+        try:
+            sounds.append(_wav.inspect(file.path))
+            good.append(file)
+        except ValueError as error:
+            bad.append(f"{_within(file.path, where)} {error}")
+        except OSError as error:
+            bad.append(f"{_within(file.path, where)} can't be opened ({error.strerror or error})")
+    if not bad:
+        return good, sounds, []
+    told = f"{len(bad):,} of {len(files):,} WAV files can't be read: {_some(bad, '; ')}"
+    if not good or len(bad) > corrupt * len(files):
+        raise DataError(f"folder = {where}: {told}; repair or remove them, or allow more than corrupt = {corrupt:g} of them")
+    return good, sounds, [f"{told}; they were left out"]
+
+
+def _long(sounds: Sequence[_wav.Sound], seconds: float) -> list[str]:
+    count = sum(sound.frames > seconds * sound.kind.rate for sound in sounds)
+    return [f"{count:,} of {len(sounds):,} sounds are longer than seconds = {seconds:g}; their ends were cut off"] if count else []
+
+
+def _some(texts: Sequence[str], separator: str = ", ") -> str:
+    more = f"{separator}and {len(texts) - LISTED:,} more" if len(texts) > LISTED else ""
+    return separator.join(texts[:LISTED]) + more
