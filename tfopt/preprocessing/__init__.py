@@ -18,18 +18,51 @@ from typing import Any
 from .. import backend, options
 from ..errors import DataError, OptionError, nearest, shown
 from ..types import Call
-from . import audio, augmenting, scaling, tables, text
+from . import audio, augmenting, cleaning, colors, contrast, filtering, projecting, scaling, tables, text
 
 # (x) -> x: x a batch (n, ...), float32 unless the function says otherwise, as is what it returns
 PREPARATIONS: dict[str, Callable[..., Any]] = {
+    "binarize": scaling.binarize,
+    "contrast_stretch": contrast.contrast_stretch,
     "encode_columns": tables.encode_columns,
+    "fill_missing": cleaning.fill_missing,
+    "gaussian_filter": filtering.gaussian_filter,
+    "gray_to_rgb": colors.gray_to_rgb,
+    "histogram_equalization": contrast.histogram_equalization,
+    "hsv_to_rgb": colors.hsv_to_rgb,
+    "interpolate_missing": cleaning.interpolate_missing,
+    "l1_normalize": scaling.l1_normalize,
+    "l2_normalize": scaling.l2_normalize,
+    "lab_to_rgb": colors.lab_to_rgb,
     "log_mel": audio.log_mel,
+    "mean_filter": filtering.mean_filter,
+    "median_filter": filtering.median_filter,
     "mfcc": audio.mfcc,
+    "min_max": scaling.min_max,
+    "non_local_means": filtering.non_local_means,
+    "one_hot": scaling.one_hot,
+    "pca": projecting.pca,
     "rescale": scaling.rescale,
+    "rgb_to_gray": colors.rgb_to_gray,
+    "rgb_to_hsv": colors.rgb_to_hsv,
+    "rgb_to_lab": colors.rgb_to_lab,
+    "rgb_to_yiq": colors.rgb_to_yiq,
+    "rgb_to_yuv": colors.rgb_to_yuv,
+    "whiten": projecting.whiten,
+    "yiq_to_rgb": colors.yiq_to_rgb,
+    "yuv_to_rgb": colors.yuv_to_rgb,
+    "z_score": scaling.z_score,
 }
 
 # of some preparations: (x, **options) -> the options with the statistics of x filled in; x is a numpy array of training examples (n, ...)
-LEARNERS: dict[str, Callable[..., dict[str, Any]]] = {}
+LEARNERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "fill_missing": cleaning.learn_fill_missing,
+    "min_max": scaling.learn_min_max,
+    "one_hot": scaling.learn_one_hot,
+    "pca": projecting.learn_pca,
+    "whiten": projecting.learn_whiten,
+    "z_score": scaling.learn_z_score,
+}
 
 # (x, y, seed) -> (x, y): a batch of training examples and their labels, and an int32 seed of shape (2,)
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {
@@ -43,6 +76,15 @@ AUGMENTATIONS: dict[str, Callable[..., Any]] = {
 
 STEPS = {**PREPARATIONS, **AUGMENTATIONS}
 
+# (x, y) -> which rows stay; numpy arrays, before anything is made a step of. Not part of STEPS: an app cleans nothing
+CLEANERS: dict[str, Callable[..., Any]] = {
+    "drop_duplicates": cleaning.drop_duplicates,
+    "drop_missing": cleaning.drop_missing,
+    "drop_outliers": cleaning.drop_outliers,
+}
+# of those, which look at training examples only: the others have to be judged as they come
+OF_TRAINING = frozenset({"drop_outliers"})
+
 
 def check(steps: Sequence[Any]) -> Sequence[Any]:
     """The steps again.
@@ -50,20 +92,30 @@ def check(steps: Sequence[Any]) -> Sequence[Any]:
     Raises:
       ValueError: an unknown name or option, or a value that is wrong.
     """
-    problems = [problem for number, step in enumerate(steps) for problem in _problems(step, number)]
+    return _checked(steps, STEPS)
+
+
+def check_cleaners(clean: Sequence[Any]) -> Sequence[Any]:
+    """The same of cleaners."""
+    return _checked(clean, CLEANERS)
+
+
+def _checked(steps: Sequence[Any], table: Mapping[str, Callable[..., Any]]) -> Sequence[Any]:
+    problems = [problem for number, step in enumerate(steps) for problem in _problems(step, number, table)]
     if problems:
         raise ValueError("; ".join(problems))
     return steps
 
 
-def _problems(step: Any, number: int) -> list[str]:
+def _problems(step: Any, number: int, table: Mapping[str, Callable[..., Any]]) -> list[str]:
     where = f"step {number}"
     if not isinstance(step, str | Mapping) or (isinstance(step, Mapping) and not isinstance(step.get("use"), str)):
-        return [f'{where} is {shown(step)}; should be a name, or a table like {{ use = "random_flip" }}']
+        example = "random_flip" if table is STEPS else "drop_outliers"
+        return [f'{where} is {shown(step)}; should be a name, or a table like {{ use = "{example}" }}']
     name, given = (step, {}) if isinstance(step, str) else (step["use"], {key: value for key, value in step.items() if key != "use"})
-    if name not in STEPS:
-        return [f"{where} is {shown(name)}, which there is not; {nearest(name, STEPS)}"]
-    return [f"{where} ({name}): {problem}" for problem in options.problems_with(STEPS[name], given)]
+    if name not in table:
+        return [f"{where} is {shown(name)}, which there is not; {nearest(name, table)}"]
+    return [f"{where} ({name}): {problem}" for problem in options.problems_with(table[name], given)]
 
 
 def calls(steps: Sequence[Any]) -> tuple[Call, ...]:
@@ -77,6 +129,21 @@ def calls(steps: Sequence[Any]) -> tuple[Call, ...]:
     except ValueError as error:
         raise OptionError(f"preprocess: {error}") from None
     return tuple(map(_call, steps))
+
+
+def cleaners(clean: Sequence[Any]) -> tuple[Call, ...]:
+    """The same of cleaners."""
+    try:
+        check_cleaners(clean)
+    except ValueError as error:
+        raise OptionError(f"clean: {error}") from None
+    return tuple(map(_call, clean))
+
+
+def takes_missing(steps: Sequence[Call]) -> bool:
+    """Whether NaN among the raw examples is filled in before any step that it would spoil."""
+    first = next((step.use for step in steps if step.use not in ("rescale", "encode_columns")), None)
+    return first in ("fill_missing", "interpolate_missing")
 
 
 def _call(step: str | Mapping[str, Any]) -> Call:
