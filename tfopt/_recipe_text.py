@@ -70,7 +70,8 @@ def _table_of_fit(fit: Fit, recipe: Recipe) -> dict[str, Any]:
 
 def _writable(value: Any, where: str, problems: list[str]) -> Any:
     if isinstance(value, Mapping):
-        told = {key: inner for key, inner in value.items() if key != "patience" or inner is not None}  # None is said by leaving it out
+        unsaid = ("patience", "service")  # whose None is said by leaving them out
+        told = {key: inner for key, inner in value.items() if key not in unsaid or inner is not None}
         return {key: _writable(inner, _toml.join(where, key), problems) for key, inner in told.items()}
     if isinstance(value, list | tuple):
         return [_writable(inner, f"{where}[{index}]", problems) for index, inner in enumerate(value)]
