@@ -13,6 +13,8 @@ from ._csv import csv
 from ._digits import digits
 from ._fashion import fashion_mnist
 from ._memory import arrays
+from ._series import time_series
+from ._text import text_file, text_folder
 
 DATASETS = {
     "arrays": arrays,
@@ -21,6 +23,9 @@ DATASETS = {
     "csv": csv,
     "digits": digits,
     "fashion_mnist": fashion_mnist,
+    "text_file": text_file,
+    "text_folder": text_folder,
+    "time_series": time_series,
 }
 
 __all__ = ["DATASETS", *DATASETS]

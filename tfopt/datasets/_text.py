@@ -1,0 +1,166 @@
+"""Texts with a label: a line each in one file, or a file each in class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from .. import options
+from ..errors import DataError, OptionError, shown
+from ..preprocessing import text as words_of
+from ..types import Data
+from . import _building, _files, _labels, _tables, _unpacking
+from ._building import Count, Preprocess, Seed, Share
+
+Words = Annotated[int, Field(ge=3)]
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Texts and their labels from one file or folder, and where each stands."""
+
+    source: str
+    texts: list[str]
+    labels: list[str]
+    places: list[tuple[Path, int]]
+
+    def place(self, number: int) -> str:
+        """Where a text stands, as the begin of a sentence."""
+        path, line = self.places[number]
+        return f"{path}, line {line}"
+
+
+NONE = _Texts("", [], [], [])
+
+
+@options.checked
+def text_file(
+    *,
+    file: str | Path,
+    test_file: str | Path | None = None,
+    validation_file: str | Path | None = None,
+    separator: str = " ",
+    label_last: bool = False,
+    encoding: str = "utf-8",
+    words: Words = 10_000,
+    length: Count = 64,
+    name: str | None = None,
+    validation: Share = 0.15,
+    test: Share = 0.2,
+    seed: Seed = 0,
+    calibration: Count = 200,
+    preprocess: Preprocess = (),
+) -> Data:
+    """Texts with a label, one a line: `label words ...`; with `separator = "\\t"` the label ends at the first tab; with `label_last` the
+    line is `words ... label`.
+
+    x: (length,) int32, the index of each word in the vocabulary, which is made of the training texts: their most frequent `words`, with
+    0 to fill up and 1 for a word that is not among them. `source` holds it, and how a text is cut into words. Parts that no file
+    is given for are drawn from `file`, stratified, by `seed`.
+
+    >>> tfopt.datasets.text_file(file="TREC.train.all", test_file="TREC.test.all", encoding="latin-1", length=40).input_shape
+    (40,)
+
+    Raises:
+      DataError: a file is missing, empty or not text in `encoding`, a line has no label, or a class too few examples.
+    """
+    if not separator or "\n" in separator:
+        raise OptionError(f"separator = {separator!r}: should be what stands between label and text, such as ' ' or '\\t'")
+    given = {"train": file, "validation": validation_file, "test": test_file}
+    found = {part: NONE if path is None else _from_lines(Path(path), separator, label_last, encoding) for part, path in given.items()}
+    shares = {"validation": validation, "test": test}
+    return _built(name or Path(file).stem, found, words, length, shares, seed=seed, calibration=calibration, preprocess=preprocess)
+
+
+@options.checked
+def text_folder(
+    *,
+    folder: str | Path,
+    encoding: str = "utf-8",
+    words: Words = 10_000,
+    length: Count = 256,
+    name: str | None = None,
+    validation: Share = 0.15,
+    test: Share = 0.2,
+    seed: Seed = 0,
+    calibration: Count = 200,
+    preprocess: Preprocess = (),
+) -> Data:
+    """Texts in .txt files, in one folder for each class: `folder/CLASS/*.txt`, or `folder/train/CLASS/*.txt` and `folder/test/CLASS/*.txt`
+    (and `validation` or `val`); an archive of such a folder is unpacked.
+
+    Everything else as in `text_file`.
+
+    >>> tfopt.datasets.text_folder(folder="aclImdb", length=400).classes
+    ('neg', 'pos')
+
+    Raises:
+      DataError: there are no class folders or no texts in them, a file is not text in `encoding`, or a class has too few examples.
+    """
+    where = _files.existing_folder(_unpacking.folder_of(folder))
+    given = {"train": where / "train", "validation": _first(where / "validation", where / "val"), "test": where / "test"}
+    if not given["train"].is_dir():
+        given = {"train": where}
+    found = {part: _from_folder(given[part], encoding) if part in given and given[part].is_dir() else NONE for part in _labels.PARTS}
+    shares = {"validation": validation, "test": test}
+    return _built(name or where.name, found, words, length, shares, seed=seed, calibration=calibration, preprocess=preprocess)
+
+
+def _first(*folders: Path) -> Path:
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def _from_lines(path: Path, separator: str, label_last: bool, encoding: str) -> _Texts:
+    texts, labels, places = [], [], []
+    for number, line in _tables.lines_of(_tables.text_of(path, encoding)):
+        one, found, other = line.strip(" ").rpartition(separator) if label_last else line.strip(" ").partition(separator)
+        text, label = (one, other.strip()) if label_last else (other, one.strip())
+        if not (found and label and text.strip()):
+            form = f"text{separator}label" if label_last else f"label{separator}text"
+            raise DataError(f"{path}, line {number}: is {shown(line)}; should be {form!r}; repair the line, or say separator or label_last")
+        texts.append(text)
+        labels.append(label)
+        places.append((path, number))
+    return _Texts(str(path), texts, labels, places)
+
+
+def _from_folder(folder: Path, encoding: str) -> _Texts:
+    files = [file for inner in sorted(folder.iterdir()) if inner.is_dir() for file in sorted(inner.glob("*.txt"))]
+    if not files:
+        raise DataError(f"{folder}: has no .txt files in class folders; should hold CLASS/*.txt, a folder for each class")
+    return _Texts(
+        str(folder),
+        [_tables.text_of(file, encoding) for file in files],
+        [file.parent.name for file in files],
+        [(file, 1) for file in files],
+    )
+
+
+def _built(name: str, found: Mapping[str, _Texts], words: int, length: int, shares: Mapping[str, float], **given: Any) -> Data:
+    source = found["train"].source
+    classes = _labels.names_of(found["train"].labels, source, "give a text of another class, or say separator or label_last")
+    y = np.concatenate([_labels.indices(of.labels, classes, of.place) for of in found.values()])
+    official = {part: len(found[part].texts) for part in found}
+    if not (official["validation"] and official["test"]):
+        _labels.check_enough(y[: official["train"]], classes, source, "say separator or label_last if these are no classes")
+    numbers = _labels.divided(y, official, **shares, seed=given["seed"], source=source)
+    texts = np.array([text for of in found.values() for text in of.texts], object)
+    vocabulary = words_of.vocabulary(texts[numbers["train"]], words)
+    parts = {part: (words_of.encoded(texts[at], vocabulary, length), y[at]) for part, at in numbers.items()}
+    notes = _labels.missing_classes({part: y for part, (_, y) in parts.items()}, classes, source)
+    facts = {
+        "kind": "text",
+        "length": length,
+        "lower": True,
+        "normalization": "NFC",
+        "pattern": words_of.PATTERN,
+        "padding": 0,
+        "unknown": 1,
+        "vocabulary": list(vocabulary),
+    }
+    return _building.build(name, parts, classes=classes, source=facts, notes=notes, **given)
