@@ -69,7 +69,8 @@ def _convert(tf: Any, model: str, signature: str | None, calibration: Mapping[st
     if settings["float16"]:
         converter.target_spec.supported_types = [tf.float16]
     if settings["io"]:
-        converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(settings["io"])
+        input_type, output_type = map(tf.dtypes.as_dtype, settings["io"])
+        converter.inference_input_type, converter.inference_output_type = input_type, output_type
     if calibration:  # a quantization-aware model brings its ranges with it
         examples = {name: np.load(path) for name, path in calibration.items()}
         converter.representative_dataset = lambda: _singly(examples)

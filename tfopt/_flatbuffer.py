@@ -121,7 +121,7 @@ def graphs(name: str, content: bytes) -> tuple[Graph, ...]:
       ArtifactError: the file is damaged.
     """
     with damage_named(name):
-        model = _schema().ModelT.InitFromPackedBuf(content, 0)
+        model = schema().ModelT.InitFromPackedBuf(content, 0)
         kinds = [_kind(code) for code in model.operatorCodes]
         return tuple(_graph(graph, model, kinds, content) for graph in model.subgraphs)
 
@@ -138,13 +138,14 @@ def damage_named(name: str) -> Iterator[None]:
 
 
 @functools.cache
-def _schema() -> ModuleType:
+def schema() -> ModuleType:
+    """The classes of the file format's tables, made from its schema."""
     return importlib.import_module("ai_edge_litert.schema_py_generated")
 
 
 @functools.cache
 def _names(table: str) -> dict[int, str]:
-    return {value: name for name, value in vars(getattr(_schema(), table)).items() if isinstance(value, int)}
+    return {value: name for name, value in vars(getattr(schema(), table)).items() if isinstance(value, int)}
 
 
 def _kind(code: Any) -> str:

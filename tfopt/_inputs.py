@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, pipelines
+from . import backend, pipelines, preprocessing
+from .deployment import Preprocessing
 from .errors import DataError
 from .types import Data, SavedModel
 
@@ -54,6 +55,42 @@ def specs(model: Any, what: str, data: Data | None) -> list[Any]:
         shapes = [[batch, *given] for (batch, *_), given in zip(shapes, _shapes_of_examples(model, what, data), strict=True)]
     inputs = zip(shapes, _dtypes(model, data), model.input_names, strict=True)
     return [backend.tensorflow().TensorSpec(shape, dtype, name=name) for shape, dtype, name in inputs]
+
+
+class Front:
+    """The preparations of data as a function of raw examples, to be converted in the place of a model: it has no variables.
+
+    It puts out what the model takes, by the names of the model's inputs.
+
+    Raises:
+      DataError: what the data is prepared to does not fit the model.
+    """
+
+    variables = ()
+
+    def __init__(self, model: Any, what: str, data: Data, found: Preprocessing):
+        _shapes_of_examples(model, what, data)
+        self.found, self.names = found, tuple(_names(model))
+        self.dtypes = _dtypes(model, data)
+        self.batch = model.inputs[0].shape[0] if isinstance(model, SavedModel) else specs(model, what, data)[0].shape[0]
+
+    @property
+    def specs(self) -> list[Any]:
+        """A TensorSpec for each input, of raw examples."""
+        raw = pipelines.nested(
+            lambda shape, dtype: backend.tensorflow().TensorSpec([self.batch, *shape], dtype), self.found.raw_shape, self.found.raw_dtype
+        )
+        named = zip(self.names, pipelines.in_order(raw, self.names, "the model", self.found.data), strict=True)
+        return [backend.tensorflow().TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in named]
+
+    def __call__(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        """Prepared batches by input name."""
+        tf = backend.tensorflow()
+        several = isinstance(self.found.raw_shape, dict)
+        values = inputs if isinstance(inputs, list) else [inputs]
+        x, _ = preprocessing.applied(dict(zip(self.names, values, strict=True)) if several else inputs, None, self.found.steps)
+        arranged = pipelines.in_order(x, self.names, "the model", self.found.data)
+        return {name: tf.cast(one, dtype) for name, one, dtype in zip(self.names, arranged, self.dtypes, strict=True)}
 
 
 def _names(model: Any) -> Sequence[str]:

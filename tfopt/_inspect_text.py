@@ -82,7 +82,10 @@ def saved_model(it: SavedModelInspection) -> str:
 
 def tflite(it: FileInspection) -> str:
     """A .tflite file: what its name hides, its numbers, operations, dtypes and fallbacks."""
-    lines = [f"{it.name}: .tflite file", *(f"WARNING: {sentence}" for sentence in it.warnings), *_ports(it.inputs, it.outputs), ""]
+    lines = [f"{it.name}: .tflite file", *(f"WARNING: {sentence}" for sentence in it.warnings), *_ports(it.inputs, it.outputs)]
+    if it.preprocessing is not None:
+        lines.append(f"takes raw examples and prepares them itself: {', '.join(it.preprocessing) or 'as they are'}")
+    lines.append("")
     macs = f"{it.macs:,}" + (f" and those of {', '.join(it.uncounted)}, which can't be known" if it.uncounted else "")
     lines += _table(
         (),

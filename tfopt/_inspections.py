@@ -247,6 +247,7 @@ class FileInspection(Inspection):
     Attributes:
       warnings: a sentence for each word of the name that promises something else than what is in the file.
       inputs, outputs: a Port each.
+      preprocessing: the preparations that it does itself, by name, so that it takes raw examples; None where it takes prepared ones.
       bytes, gzip_bytes, parameters, macs, uncounted, sparsity: as in Measures.
       dtypes, operations, tensors, coverage, memory: see there.
     """
@@ -255,6 +256,7 @@ class FileInspection(Inspection):
     warnings: tuple[str, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    preprocessing: tuple[str, ...] | None
     bytes: int
     gzip_bytes: int
     parameters: int

@@ -23,10 +23,10 @@ _MEANING = {word: kind for kind, words in _WORDS.items() for word in words.split
 _SMALL = ("int8", "uint8", "int4", "int2", "int16")
 
 
-def warnings(name: str, measures: Measures, borders: Sequence[str]) -> tuple[str, ...]:
+def warnings(name: str, measures: Measures, borders: Sequence[str], *, preprocessing: bool = False) -> tuple[str, ...]:
     """A sentence for each promise of the name that the file does not keep; `borders` are the dtypes of its inputs and outputs.
 
-    In "int8-float32" the second word speaks of the borders.
+    In "int8-float32" the second word speaks of the borders. What a file does as its own `preprocessing` is float in any case.
     """
     words = re.split(r"[^a-z0-9]+", PurePath(name).name.removesuffix(".tflite").lower())
     said = {_MEANING[word]: word for word in words if word in _MEANING}
@@ -34,7 +34,8 @@ def warnings(name: str, measures: Measures, borders: Sequence[str]) -> tuple[str
     sentences = []
     for kind, word in said.items():
         of_borders = quantized and kind.startswith("float")
-        if not (kind in (*borders, *_weights(measures)) if of_borders else _KEPT[kind](measures)):
+        kept = _holds("int8", "uint8") if kind == "int8" and preprocessing else _KEPT[kind]
+        if not (kind in (*borders, *_weights(measures)) if of_borders else kept(measures)):
             sentences.append(f"the name says {word!r}, but {_truth(measures)}")
     return tuple(sentences)
 

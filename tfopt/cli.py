@@ -27,8 +27,7 @@ _HELP = """Trains a Keras model, makes it small and fast, converts it to TFLite,
 A recipe, a short TOML file, says all of it:
   data -> train -> steps -> convert -> verify -> benchmark -> report
 Start with   tfopt run recipes/digits.toml   (a minute; --quick: seconds).
-To write your own, copy that file, change it with the help of `tfopt list`,
-and look it over with `tfopt check`. An interrupted run, run again, continues.
+To write your own, copy that file; `tfopt list` and `tfopt check` help.
 """
 _CODES = "Exit codes: 0 good, 1 failed, 2 bad recipe or option, 3 broken limit."
 _PIPE_WIDTH = 200  # columns where there is no terminal to ask: wide enough that no table of ours wraps
@@ -76,26 +75,33 @@ def _options(version: Version = False) -> None:
 
 @app.command("list", short_help="What a recipe can be made of, with all options.")
 @answering
-def list_(kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="datasets, models, techniques or formats.")] = None) -> None:
-    """Lists the datasets, models, techniques and formats, each with its options, their types and defaults."""
-    from . import conversion, datasets, models, techniques
+def list_(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="datasets, preprocessing, models, techniques or formats.")] = None,
+) -> None:
+    """Lists the datasets, steps of preprocessing, models, techniques and formats, each with its options, their types and defaults."""
+    from . import conversion, datasets, models, preprocessing, techniques
 
     tables = {
-        "datasets": datasets.DATASETS,
-        "models": models.MODELS,
-        "techniques": techniques.TECHNIQUES,
-        "formats": conversion.FORMATS,
+        "datasets": {"datasets": datasets.DATASETS},
+        "preprocessing": {
+            "preprocessing: preparations, of all examples; an app repeats them": preprocessing.PREPARATIONS,
+            "preprocessing: augmentations, of training examples only": preprocessing.AUGMENTATIONS,
+        },
+        "models": {"models": models.MODELS},
+        "techniques": {"techniques": techniques.TECHNIQUES},
+        "formats": {"formats": conversion.FORMATS},
     }
     if kind is not None and kind not in tables:
         raise OptionError(f"{kind!r}: no such kind; {nearest(kind, tables)}")
     for name in [kind] if kind else tables:
-        _print_functions(name, tables[name])
+        for title, functions in tables[name].items():
+            _print_functions(title, functions)
 
 
-def _print_functions(kind: str, functions: dict[str, Callable]) -> None:
+def _print_functions(title: str, functions: dict[str, Callable]) -> None:
     from . import options
 
-    print(kind)
+    print(title)
     for name, function in functions.items():
         summary = (function.__doc__ or "").strip().partition("\n")[0]
         print(f"  {name}: {summary}")
@@ -157,6 +163,31 @@ def _fit_words(fit: Fit) -> str:
     return f"{fit.epochs} epochs of batches of {fit.batch_size}, {fit.optimizer} from {fit.learning_rate:g}, {fit.schedule}{patience}"
 
 
+@app.command(short_help="What the data holds, and a picture of it.")
+@answering
+def data(
+    source: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe whose data to look at, or a dataset's name.")],
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="The picture to write; default runs/NAME-data.png.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as one JSON document.")] = False,
+    settings: DataSettings = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Counts the data's examples and shows their ranges, missing values, leaks and imbalance.
+
+    Some are drawn, raw and augmented, into a PNG file. An older picture is replaced, any other file is not.
+    """
+    import json
+
+    from . import describing
+
+    examples = _loaded(_data_call(source, settings))
+    drawn = describing.save_sheet(examples, sheet or describing.sheet_path(examples))
+    found = examples.describe()
+    if as_json:
+        print(json.dumps({**found.as_dict(), "sheet": str(drawn)}, indent=2))
+    else:
+        print(f"{found}\n\nsheet: {drawn.resolve()}")
+
+
 @app.command(short_help="Do all that a recipe says, and report.")
 @answering
 def run(
@@ -207,6 +238,7 @@ def convert(
     format: Annotated[str, typer.Option(metavar="NAME", help="See: tfopt list formats.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .tflite file to write.")],
     io: Annotated[str | None, typer.Option(metavar="DTYPE", help="int8 only: the type at its borders: int8, uint8 or float32.")] = None,
+    preprocessing: Annotated[bool, typer.Option("--preprocessing", help="The file takes raw examples and prepares them.")] = False,
     data: Annotated[str | None, typer.Option(metavar="DATA", help=DATA_HELP + " int8 takes its ranges from it.")] = None,
     settings: DataSettings = [],  # noqa: B006 - typer copies it
     trust: Trust = False,
@@ -214,7 +246,8 @@ def convert(
     """Converts a model to a .tflite file."""
     from . import conversion, loading, recipes
 
-    to, examples = recipes.format_call(format, **({} if io is None else {"io": io})), _data_call(data, settings)
+    said = {**({} if io is None else {"io": io}), **({"preprocessing": True} if preprocessing else {})}
+    to, examples = recipes.format_call(format, **said), _data_call(data, settings)
     artifact = conversion.convert(loading.load(model, trust=trust), to.use, data=_loaded(examples), name=out.stem, **to.options)
     print(f"{artifact.save(out)}: {len(artifact.content):,} bytes")
 

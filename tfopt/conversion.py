@@ -7,6 +7,9 @@
 | dynamic | int8 | int8 products, ranges found while it runs; the rest float32 | |
 | int8 | int8 | int8 wherever there is a kernel for it, ranges fixed | calibration data, or a quantization-aware model |
 
+Each takes `preprocessing=True`: the preparations of the data become float operations in front of the model's, which stay the same. The
+file then takes raw examples (bytes, a wave, ...), of their own dtype, and says so in its metadata (see `tfopt.deployment`).
+
 int8 is the scheme of Jacob et al. 2018, arXiv:1712.05877. In dynamic, the converter leaves kernels of fewer than 1,024 elements float32.
 
 The converter runs in a process of its own (`tfopt._convert`), because it ends the process that it runs in on some models; here that
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import re
 import tempfile
 import threading
@@ -26,9 +30,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _inputs, backend, bridge, options, pipelines
+from . import _inputs, _joining, backend, bridge, deployment, options, pipelines
 from ._worker import Worker, WorkerDied
-from .errors import ConversionError, OptionError, UnsupportedModel, nearest, shown
+from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
 from .surgery import precision
 from .types import Artifact, Call, Data, SavedModel
 
@@ -48,27 +52,28 @@ _worker: Worker | None = None
 
 
 @options.checked
-def float32() -> dict[str, Any]:
+def float32(*, preprocessing: bool = False) -> dict[str, Any]:
     """Weights and arithmetic in float32."""
-    return {"optimize": False, "float16": False, "io": None}
+    return {"optimize": False, "float16": False, "io": None, "preprocessing": preprocessing}
 
 
 @options.checked
-def float16() -> dict[str, Any]:
+def float16(*, preprocessing: bool = False) -> dict[str, Any]:
     """Weights in float16: half the bytes."""
-    return {"optimize": True, "float16": True, "io": None}
+    return {"optimize": True, "float16": True, "io": None, "preprocessing": preprocessing}
 
 
 @options.checked
-def dynamic() -> dict[str, Any]:
+def dynamic(*, preprocessing: bool = False) -> dict[str, Any]:
     """Weights in int8, activations quantized while it runs. A quarter of the bytes; on a CPU it can be slower than float32."""
-    return {"optimize": True, "float16": False, "io": None}
+    return {"optimize": True, "float16": False, "io": None, "preprocessing": preprocessing}
 
 
 @options.checked
-def int8(*, io: Literal["int8", "uint8", "float32"] = "int8") -> dict[str, Any]:
-    """Weights and activations in int8. `io` is the type at the model's inputs and outputs."""
-    return {"optimize": True, "float16": False, "io": io}
+def int8(*, io: Literal["int8", "uint8", "float32"] = "int8", preprocessing: bool = False) -> dict[str, Any]:
+    """Weights and activations in int8. `io` is the type at the model's inputs and outputs; with preprocessing, at its outputs."""
+    takes = "float32" if preprocessing else io  # 8 bits of a raw table or sound would lose what its preparations need
+    return {"optimize": True, "float16": False, "io": [takes, io], "preprocessing": preprocessing}
 
 
 FORMATS = {"float32": float32, "float16": float16, "dynamic": dynamic, "int8": int8}
@@ -79,10 +84,12 @@ def label(call: Call) -> str:
 
     >>> label(Call("int8", {"io": "uint8"}))
     'int8-uint8'
+    >>> label(Call("int8", {"preprocessing": True}))
+    'int8-preprocessing'
     """
     known = options.options_of(FORMATS[call.use])
-    different = [str(call.options[name]) for name, option in known.items() if call.options.get(name, option.default) != option.default]
-    return "-".join([call.use, *different])
+    different = {name: call.options[name] for name, option in known.items() if call.options.get(name, option.default) != option.default}
+    return "-".join([call.use, *(name if value is True else str(value) for name, value in different.items())])
 
 
 def convert(
@@ -110,14 +117,15 @@ def convert(
       name: the artifact's; by default the model's name and the format's label.
       steps: what made the model; kept in the artifact.
       timeout: seconds that the converter may take, above 0 and at most 1,000,000.
-      **format_options: of the format, e.g. `io="uint8"` of int8.
+      **format_options: of the format, e.g. `io="uint8"` of int8, or `preprocessing=True` for a file that takes the data's raw examples.
 
     Raises:
       OptionError: no such format or option, or a timeout out of range.
       UnsupportedModel: none of these models, or one that is not built; a .tflite, which is converted already.
       BridgeError: a Keras 3 model that does not come through the bridge unchanged.
-      DataError: `data` is no Data or does not fit the model where it is needed; int8 without calibration data.
-      ConversionError: the converter refused, crashed or ran out of time; the model is quantization-aware and the format is not int8.
+      DataError: `data` is no Data or does not fit the model where it is needed; int8 without calibration data; preprocessing without data.
+      ConversionError: the converter refused, crashed or ran out of time, perhaps on a step of the preprocessing, which is named; the model
+        is quantization-aware and the format is not int8.
 
     Example:
       artifact = convert(model, "int8", data=data)
@@ -140,8 +148,40 @@ def convert(
     examples = None if format != "int8" or quantization_aware else _inputs.calibration(model, data)
     tag = label(Call(format, format_options))
     specs = _inputs.specs(model, f"{model.name} to {tag}", data)
+    front = _front(model, f"{model.name} to {tag}", data, timeout) if settings["preprocessing"] else None
     content = _converted(model, f"{model.name} to {tag}", examples, specs, settings, timeout)
+    if front is not None:
+        content = deployment.with_inside(_joining.joined(front, content) if front else content, deployment.preprocessing_of(data))
     return Artifact(name or re.sub(r"[^\w.-]+", "-", f"{model.name}-{tag}"), tag, content, tuple(steps))
+
+
+def _front(model: Any, what: str, data: Data | None, timeout: float) -> bytes:
+    """The data's preparations as a .tflite; no bytes where there are none.
+
+    Raises:
+      ConversionError: names the first step that the converter does not take.
+    """
+    if data is None:
+        raise DataError(f"{what}: its preprocessing is that of the data; give data=")
+    found = deployment.preprocessing_of(data)
+    steps = found.steps
+
+    def made(count: int) -> bytes:
+        front = _inputs.Front(model, what, data, dataclasses.replace(found, steps=steps[:count]))
+        return _converted(front, what, None, front.specs, float32(), timeout)
+
+    try:
+        return made(len(steps)) if steps else b""
+    except ConversionError:
+        for count, step in enumerate(steps, 1):
+            try:
+                made(count)
+            except ConversionError as error:
+                raise ConversionError(
+                    f"{what}: the step {step.use!r} of the preprocessing can't become part of a .tflite; leave out preprocessing, and "
+                    f"let the app do what `tfopt.preprocessing_of` says\n{error}"
+                ) from None
+        raise
 
 
 def warm_up() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import _flatbuffer, _layer_macs, _lifetimes, _promises, backend, loading, measures, runtime, timing
+from . import _flatbuffer, _layer_macs, _lifetimes, _promises, backend, deployment, loading, measures, runtime, timing
 from ._inspections import (
     Coverage,
     Dtypes,
@@ -187,14 +187,16 @@ def _of_file(source: runtime.Source) -> FileInspection:
         measured = measures.measured(content, graphs)
         tensors = tuple(tensor for number, graph in enumerate(graphs) for tensor in _tensors(number, graph))
         memory = _lifetimes.memory(graphs) or (None, None)
+        prepares = deployment.inside(name, content)
     said = f"{source.name}-{source.format}" if isinstance(source, Artifact) else name
     parts, coverage = _coverage(source, graphs[0])
     inputs, outputs = (_file_ports(graphs[0], indices) for indices in (graphs[0].graph.inputs, graphs[0].graph.outputs))
     return FileInspection(
         name=name,
-        warnings=_promises.warnings(said, measured, [port.dtype for port in (*inputs, *outputs)]),
+        warnings=_promises.warnings(said, measured, [port.dtype for port in (*inputs, *outputs)], preprocessing=prepares is not None),
         inputs=inputs,
         outputs=outputs,
+        preprocessing=None if prepares is None else tuple(step.use for step in prepares.steps),
         bytes=measured.bytes,
         gzip_bytes=measured.gzip_bytes,
         parameters=measured.parameters,

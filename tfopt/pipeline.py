@@ -15,6 +15,7 @@ from . import (
     backend,
     bridge,
     conversion,
+    deployment,
     loading,
     measures,
     pipelines,
@@ -69,15 +70,17 @@ def run(
     folder = Path(out) if out is not None else Path("runs") / (recipe.name + ("-quick" if recipe.quick else ""))
     with runs.opened(folder, recipes.write(recipe), {"versions": {"tfopt": __version__, **backend.versions()}}) as opened:
         conversion.warm_up()  # the converter's process imports TensorFlow while we train
-        report, models = _tell(opened, recipe)
+        report, models, prepared = _tell(opened, recipe)
         for stage in models:
             write_atomically(folder / "models" / f"{stage.name}.h5", (stage.folder / MODEL_FILE).read_bytes())
         report.save(folder)
+        write_atomically(folder / "artifacts" / "preprocessing.json", prepared.as_json().encode())
     return report
 
 
-def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage]]:
+def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], deployment.Preprocessing]:
     strategy, data = strategies.picked(recipe.strategy), _data(recipe)
+    prepared = deployment.preprocessing_of(data)
     models = [_train(opened, recipe, data, strategy)]
     for number, step in enumerate(recipe.steps, 1):
         models.append(_step(opened, number, step, models[-1], data, strategy))
@@ -97,7 +100,7 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage]]:
         seconds={stage.name: stage.facts["seconds"] for stage in (*models, *converted, *verified, timed)},
         folder=opened.folder,
     )
-    return report, models
+    return report, models, prepared
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -12,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _flatbuffer, backend, options, pipelines
+from . import _flatbuffer, backend, deployment, options, pipelines
 from .errors import ArtifactError, DataError, OptionError, shown
-from .types import Artifact
+from .types import Artifact, Data
 
 _used = False
 
@@ -58,9 +59,9 @@ class Session:
         problem = options.problem_of_type(int, threads) or ("should be at least 1" if threads < 1 else None)
         if problem:
             raise OptionError(f"threads = {shown(threads)}: {problem}")
-        self.name, content = _flatbuffer.contents(source)
+        self.name, self._content = _flatbuffer.contents(source)
         with _first_use_quiet():
-            self._load(content, threads)
+            self._load(self._content, threads)
 
     def _load(self, content: bytes, threads: int) -> None:
         module = importlib.import_module("ai_edge_litert.interpreter")
@@ -100,6 +101,19 @@ class Session:
             for detail, shape in zip(self._inputs, wanted, strict=True):
                 self._interpreter.resize_tensor_input(detail["index"], shape)
             self._allocate()
+
+    @functools.cached_property
+    def preprocessing(self) -> deployment.Preprocessing | None:
+        """What the file does with raw examples before its model sees them; None where it takes prepared ones."""
+        return deployment.inside(self.name, self._content)
+
+    def taking(self, data: Data) -> Data:
+        """The data as the file takes it: raw where it prepares the examples itself.
+
+        Raises:
+          DataError: it does not prepare them as the data says.
+        """
+        return deployment.as_taken(data, self.preprocessing, self.name)
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -105,6 +105,7 @@ def _cpu() -> str:
 
 def _examples(session: Session, data: Data | None, count: int) -> list[Sequence[np.ndarray]]:
     if data is not None:
+        data = session.taking(data)
         session.resize(session.arranged(data.input_shape, data.name))
         return list(zip(*session.arranged(pipelines.to_arrays(data.test, count)[0]), strict=True))
     generator = np.random.default_rng(0)

@@ -74,6 +74,7 @@ def reference(model: Any, data: Data) -> Reference:
 
 
 def _reference_of_file(session: Session, data: Data) -> Reference:
+    data = session.taking(data)
     _check_fits(session, data)
     outputs, labels = _outputs(session, data)
     if not len(labels):
@@ -87,7 +88,7 @@ def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
     An example whose outputs are not all finite counts as wrong and as a disagreement, and makes the largest error infinite.
 
     Args:
-      artifact: an artifact, a path, or the file's bytes.
+      artifact: an artifact, a path, or the file's bytes. One with its preprocessing inside gets the raw examples.
       against: the trained model before any step: a tf_keras or Keras 3 model, a SavedModel, another artifact; or what `reference`
         made of it.
       data: with the test set.
@@ -105,9 +106,10 @@ def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
     if not isinstance(against, Reference):
         _check_model(against)
     session = Session(artifact)
-    _check_fits(session, data)
+    taken = session.taking(data)
+    _check_fits(session, taken)
     expected = against if isinstance(against, Reference) else reference(against, data)
-    outputs, labels = _outputs(session, data)
+    outputs, labels = _outputs(session, taken)
     if not np.array_equal(labels, expected.labels):
         raise DataError(f"{session.name}: the reference was made on another test set than {data.name}'s; make it with this data")
     finite = np.isfinite(outputs).all(axis=1)
