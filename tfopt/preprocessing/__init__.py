@@ -12,17 +12,21 @@ are not given, so that a list of steps is all there is to know: it can be writte
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from .. import backend, options
 from ..errors import DataError, OptionError, nearest, shown
 from ..types import Call
-from . import audio, augmenting, cleaning, colors, contrast, filtering, projecting, scaling, tables, text
+from . import audio, augmenting, cleaning, colors, contrast, filtering, jittering, mixing, policies, projecting, scaling, tables, text
 
 # (x) -> x: x a batch (n, ...), float32 unless the function says otherwise, as is what it returns
 PREPARATIONS: dict[str, Callable[..., Any]] = {
     "binarize": scaling.binarize,
+    "center_crop": augmenting.center_crop,
     "contrast_stretch": contrast.contrast_stretch,
     "encode_columns": tables.encode_columns,
     "fill_missing": cleaning.fill_missing,
@@ -66,15 +70,34 @@ LEARNERS: dict[str, Callable[..., dict[str, Any]]] = {
 
 # (x, y, seed) -> (x, y): a batch of training examples and their labels, and an int32 seed of shape (2,)
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {
+    "aug_mix": policies.aug_mix,
     "background_noise": audio.background_noise,
+    "brightness": jittering.brightness,
+    "contrast": jittering.contrast,
+    "cutmix": mixing.cutmix,
+    "cutout": jittering.cutout,
+    "gaussian_blur": jittering.gaussian_blur,
+    "gaussian_noise": jittering.gaussian_noise,
+    "grayscale": jittering.grayscale,
+    "hue": jittering.hue,
+    "mixup": mixing.mixup,
     "pad_and_crop": augmenting.pad_and_crop,
+    "rand_augment": policies.rand_augment,
+    "random_crop": augmenting.random_crop,
     "random_flip": augmenting.random_flip,
+    "resized_crop": augmenting.resized_crop,
+    "rotation": augmenting.rotation,
+    "saturation": jittering.saturation,
+    "shear": augmenting.shear,
     "spec_augment": audio.spec_augment,
     "time_shift": audio.time_shift,
     "token_dropout": text.token_dropout,
+    "translation": augmenting.translation,
+    "zoom": augmenting.zoom,
 }
 
 STEPS = {**PREPARATIONS, **AUGMENTATIONS}
+_BATCH = 512
 
 # (x, y) -> which rows stay; numpy arrays, before anything is made a step of. Not part of STEPS: an app cleans nothing
 CLEANERS: dict[str, Callable[..., Any]] = {
@@ -184,16 +207,33 @@ def learned(steps: Sequence[Call], x: Any, *, source: str) -> tuple[Call, ...]:
       DataError: a preparation that can't be applied to them.
     """
     done: list[Call] = []
-    for step in steps:
+    last = max((number for number, step in enumerate(steps) if step.use in LEARNERS), default=-1)
+    for number, step in enumerate(steps):
+        if number == last + 1:
+            x = _rows(x, slice(1))  # nothing more is learnt: the others are only tried
         if not is_augmentation(step):
             try:
                 if step.use in LEARNERS:
                     step = Call(step.use, LEARNERS[step.use](_numpy(x), **step.options))
-                x = PREPARATIONS[step.use](x, **step.options)
+                x = _in_batches(step, x)
+            except (DataError, OptionError) as error:
+                raise DataError(f"{source}: {error}") from error
             except Exception as error:  # TensorFlow says in many ways that a shape does not suit
                 raise DataError(f"{source}: {step.use} can't be applied to {_shape(x)} ({_first_line(error)})") from error
         done.append(step)
     return tuple(done)
+
+
+def _in_batches(step: Call, x: Any) -> Any:
+    """A preparation of many examples, in batches: a filter may take many times their memory."""
+    prepare = functools.partial(PREPARATIONS[step.use], **step.options)
+    if isinstance(x, dict) or len(x) <= _BATCH:
+        return prepare(x)
+    return np.concatenate([_numpy(prepare(x[at : at + _BATCH])) for at in range(0, len(x), _BATCH)])
+
+
+def _rows(x: Any, rows: slice) -> Any:
+    return {name: one[rows] for name, one in x.items()} if isinstance(x, dict) else x[rows]
 
 
 def _numpy(x: Any) -> Any:

@@ -1,47 +1,167 @@
-"""Random changes to training images that leave their class as it is.
+"""Training images moved, cut, turned and stretched at random, in ways that leave their class as it is.
 
-Each function takes a batch of images x (n, height, width, channels), float32 in 0..1, its labels y, and an int32 seed of shape (2,) as
+Each function takes a batch of images x (n, height, width, channels), their labels y, and an int32 seed of shape (2,) as
 `tf.random.stateless_*` do, and returns the changed x and y: the same batch and seed give the same result, whatever ran before and in
-whatever order. Each image is changed in its own way. Shapes and dtypes are kept. A seed is for one function only; `split` makes several
-of one.
+whatever order. Each image is changed in its own way. Dtypes are kept, and shapes, where no `size` is given. What comes from outside of an
+image is black. A seed is for one function only.
+
+The labels y are given back as they are. For detection, y = {"boxes": (n, m, 4), "labels": (n, m)}, the boxes are moved along: each becomes
+the upright hull of what is left of it inside the image, and goes where that is less than a fifth of its area.
+
+`random_crop` and `resized_crop` with a `size` make other shapes, and what is not augmented needs them, too: `center_crop` of the same size
+behind them takes the middle of it, and of a training example, which has that size already, everything.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from .. import backend, options
-
-
-def split(seed: Any, count: int = 2) -> list[Any]:
-    """`count` seeds, independent of each other, from one."""
-    tf = backend.tensorflow()
-    return tf.unstack(tf.random.experimental.stateless_split(seed, count))
+from ..errors import DataError
+from ._drawing import Amount, Range, Shares, Side, happens, images, integers, split, uniform
+from ._geometry import slanted, stretched, turned, upright
 
 
 @options.checked
-def random_flip(x: Any, y: Any, seed: Any) -> tuple[Any, Any]:
-    """Each image, or with an even chance its mirror image (left and right exchanged)."""
+def random_flip(x: Any, y: Any, seed: Any, *, vertical: bool = False) -> tuple[Any, Any]:
+    """Each image, or with an even chance its mirror image (left and right exchanged).
+
+    vertical: also up and down exchanged, with an even chance of its own.
+    """
     tf = backend.tensorflow()
-    mirrored = tf.random.stateless_uniform([tf.shape(x)[0], 1, 1, 1], seed) < 0.5
-    return tf.where(mirrored, tf.reverse(x, [2]), x), y
+    x = images(x, "random_flip")
+    count, zero, (across, down) = tf.shape(x)[0], tf.zeros([tf.shape(x)[0]]), split(seed)
+    signs = [tf.where(happens(one, count, 0.5), -1.0, 1.0) for one in (across, down)]
+    return upright(x, y, stretched(zero, zero, signs[0], signs[1] if vertical else 1.0), method="nearest")
 
 
 @options.checked
-def pad_and_crop(x: Any, y: Any, seed: Any, *, padding: Annotated[int, Field(ge=1)] = 4) -> tuple[Any, Any]:
-    """Each image moved by up to `padding` pixels up or down and left or right, black where nothing is left of it.
+def pad_and_crop(x: Any, y: Any, seed: Any, *, padding: Annotated[int, Field(ge=0)] = 4) -> tuple[Any, Any]:
+    """Each image moved by up to `padding` pixels up or down and left or right.
 
     All (2 * padding + 1)**2 places are equally likely. With 4 pixels on 32x32 images, and `random_flip`, this is the customary
     augmentation of CIFAR-10 (He et al. 2016, arXiv:1512.03385, section 4.2).
     """
     tf = backend.tensorflow()
-    x = tf.convert_to_tensor(x)
-    count, (height, width) = tf.shape(x)[0], x.shape[1:3]
-    padded = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
-    top, left = tf.unstack(tf.random.stateless_uniform([2, count], seed, 0, 2 * padding + 1, dtype=tf.int32))
-    # Rows, then columns: one gather of whole rows each, where a gather of pixels by both indices takes four times as long.
-    rows = tf.gather(padded, top[:, tf.newaxis] + tf.range(height), axis=1, batch_dims=1)
-    columns = tf.gather(tf.transpose(rows, [0, 2, 1, 3]), left[:, tf.newaxis] + tf.range(width), axis=1, batch_dims=1)
-    return tf.ensure_shape(tf.transpose(columns, [0, 2, 1, 3]), x.shape), y
+    x = images(x, "pad_and_crop")
+    moves = [tf.cast(integers(one, tf.shape(x)[0], -padding, padding + 1), tf.float32) for one in split(seed)]
+    return upright(x, y, stretched(*moves), method="nearest")
+
+
+@options.checked
+def random_crop(x: Any, y: Any, seed: Any, *, size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]) -> tuple[Any, Any]:
+    """A piece of each image, at a place of its own, all equally likely. Put `center_crop` of the same size behind it.
+
+    size: of the piece in pixels: its side, or its height and width.
+
+    >>> datasets.image_folder(path="photos", size=40, preprocess=[{"use": "random_crop", "size": 32}, {"use": "center_crop", "size": 32}])
+
+    Raises:
+      DataError: the images are smaller.
+    """
+    tf = backend.tensorflow()
+    x = images(x, "random_crop")
+    size = sides(size, x, "random_crop")
+    free = [old - new for old, new in zip(x.shape[1:3], size, strict=True)]
+    down, across = (
+        tf.cast(integers(one, tf.shape(x)[0], 0, room + 1), tf.float32) - room / 2 for one, room in zip(split(seed), free, strict=True)
+    )
+    return upright(x, y, stretched(across, down), size, method="nearest")
+
+
+def sides(size: int | list[int], x: Any, step: str) -> tuple[int, int]:
+    """Height and width of a piece of the images x.
+
+    Raises:
+      DataError: they are smaller.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height > x.shape[1] or width > x.shape[2]:
+        raise DataError(f"{step}: size = {size} is larger than the images of {x.shape[1]}x{x.shape[2]}; give a smaller one")
+    return height, width
+
+
+@options.checked
+def center_crop(x: Any, *, size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]) -> Any:
+    """The middle of each image. A preparation: the app has to cut its images, too.
+
+    size: of the piece in pixels: its side, or its height and width.
+
+    Raises:
+      DataError: the images are smaller.
+    """
+    x = images(x, "center_crop")
+    height, width = sides(size, x, "center_crop")
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
+
+
+@options.checked
+def resized_crop(
+    x: Any, y: Any, seed: Any, *, size: Side | None = None, scale: Shares = (0.08, 1.0), ratio: Range = (3 / 4, 4 / 3)
+) -> tuple[Any, Any]:
+    """A piece of each image, of any place, size and proportions, stretched to the image's own size: Inception's augmentation.
+
+    Szegedy et al. 2015, arXiv:1409.4842, section 6; what is stretched out of the image is cut at its edges.
+
+    size: side of the square that the piece is stretched to instead, in pixels; put `center_crop` of this size behind it.
+    scale: least and largest share of the image's area. ratio: least and largest width divided by height.
+    """
+    tf = backend.tensorflow()
+    x = images(x, "resized_crop")
+    count, (height, width), seeds = tf.shape(x)[0], x.shape[1:3], split(seed, 4)
+    size = (height, width) if size is None else sides(size, x, "resized_crop")
+    area = uniform(seeds[0], count, *scale) * (height * width)
+    shape = tf.exp(uniform(seeds[1], count, *map(math.log, ratio)))
+    lengths = [tf.clip_by_value(tf.sqrt(one), min(2.0, old), old) for one, old in ((area * shape, width), (area / shape, height))]
+    moves = [uniform(one, count, -0.5, 0.5) * (old - length) for one, old, length in zip(seeds[2:], (width, height), lengths, strict=True)]
+    # From the middle of the piece's first pixel to the middle of its last.
+    factors = [(length - 1) / max(new - 1, 1) for length, new in zip(lengths, size[::-1], strict=True)]
+    return upright(x, y, stretched(*moves, *factors), size)
+
+
+@options.checked
+def rotation(x: Any, y: Any, seed: Any, *, degrees: Amount = 15.0) -> tuple[Any, Any]:
+    """Each image turned about its middle by up to so many degrees, to either side."""
+    x = images(x, "rotation")
+    if not degrees:
+        return x, y
+    tf = backend.tensorflow()
+    angle = uniform(seed, tf.shape(x)[0], -math.radians(degrees), math.radians(degrees))
+    return turned(x, y, slanted(angle, tf.zeros_like(angle), tf.zeros_like(angle)))
+
+
+@options.checked
+def shear(x: Any, y: Any, seed: Any, *, degrees: Annotated[float, Field(ge=0, lt=45)] = 10.0) -> tuple[Any, Any]:
+    """Each image slanted by up to so many degrees, to the sides as well as up and down."""
+    x = images(x, "shear")
+    if not degrees:
+        return x, y
+    tf = backend.tensorflow()
+    across, down = (tf.tan(uniform(one, tf.shape(x)[0], -math.radians(degrees), math.radians(degrees))) for one in split(seed))
+    return turned(x, y, slanted(tf.zeros_like(across), across, down))
+
+
+@options.checked
+def translation(x: Any, y: Any, seed: Any, *, share: Annotated[float, Field(ge=0, le=1)] = 0.1) -> tuple[Any, Any]:
+    """Each image moved by up to this share of its height up or down, and of its width left or right, parts of pixels included."""
+    x = images(x, "translation")
+    if not share:
+        return x, y
+    count = backend.tensorflow().shape(x)[0]
+    down, across = (uniform(one, count, -share * length, share * length) for one, length in zip(split(seed), x.shape[1:3], strict=True))
+    return upright(x, y, stretched(across, down))
+
+
+@options.checked
+def zoom(x: Any, y: Any, seed: Any, *, share: Annotated[float, Field(ge=0, lt=1)] = 0.2) -> tuple[Any, Any]:
+    """Each image enlarged or made smaller about its middle: what fills the image then is 1 - `share` to 1 + `share` times its sides."""
+    x = images(x, "zoom")
+    if not share:
+        return x, y
+    factor = uniform(seed, backend.tensorflow().shape(x)[0], 1 - share, 1 + share)
+    zero = backend.tensorflow().zeros_like(factor)
+    return upright(x, y, stretched(zero, zero, factor, factor))
