@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from .. import pipelines, preprocessing
+from .. import options, pipelines, preprocessing
 from ..errors import DataError, OptionError
 from ..pipelines import Rows, Stream
 from ..tracing import log
 from ..types import Call, Data
+from . import _cleaning
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -54,6 +55,7 @@ def build(
     task: Literal["classification", "regression", "detection"] = "classification",
     source: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    clean: Sequence[Any] = (),
 ) -> Data:
     """The Data of three checked parts, "train", "validation" and "test", with calibration drawn from train by seed.
 
@@ -62,16 +64,20 @@ def build(
         Statistics are learnt from the training examples, from at most 20,000 of them.
       source: how a raw example comes out of what an app has.
       notes: what was left out or changed on the way, a sentence each; they are logged and go into the report of a run.
+      clean: cleaners as a recipe has them, of which those that look at training examples only are applied here, to examples in memory;
+        the others are `_cleaning.cleaned`'s, before the split.
 
     Raises:
       OptionError: `preprocess` holds no steps. DataError: a step that can't be applied to the examples.
     """
     held = {part: Rows(*of) if isinstance(of, tuple) else of for part, of in parts.items()}
+    held["train"], more = _cleaning.without_outliers(held["train"], clean, name) if clean else (held["train"], ())
+    notes = (*notes, *more)
     held["calibration"] = _drawn(held["train"], calibration, seed)
     sample = _raw(_drawn(held["train"], 1, seed))
-    steps = _with_rescaling(preprocessing.calls(preprocess), sample)
+    steps = _with_rescaling(_with_classes(preprocessing.calls(preprocess), len(classes)), sample)
     if any(step.use in preprocessing.LEARNERS for step in steps):
-        sample = _raw(_drawn(held["train"], min(MOST_EXAMPLES, MOST_VALUES // sample.size), seed))
+        sample = _raw(_drawn(held["train"], min(MOST_EXAMPLES, MOST_VALUES // _size(sample)), seed))
     steps = preprocessing.learned(steps, sample, source=name)
     x, _ = preprocessing.applied(pipelines.nested(lambda one: one[:1], sample), None, steps)
     fingerprint = _fingerprint(held, (tuple(classes), seed, steps))
@@ -97,6 +103,10 @@ def build(
     )
 
 
+def _size(sample: Inputs) -> int:
+    return sum(one.size for one in sample.values()) if isinstance(sample, dict) else sample.size
+
+
 def _dtype(tensor: Any) -> str:
     return getattr(tensor.dtype, "name", str(tensor.dtype))
 
@@ -104,6 +114,15 @@ def _dtype(tensor: Any) -> str:
 def _with_rescaling(steps: tuple[Call, ...], sample: Inputs) -> tuple[Call, ...]:
     bytes_ = any(one.dtype == np.uint8 for one in (sample.values() if isinstance(sample, dict) else [sample]))
     return (*pipelines.RESCALED, *steps) if bytes_ and [step.use for step in steps[:1]] != ["rescale"] else steps
+
+
+def _with_classes(steps: tuple[Call, ...], count: int) -> tuple[Call, ...]:
+    """The steps with the number of classes filled in where it is an option, such as of mixup, that is not given."""
+
+    def asks(step: Call) -> bool:
+        return "classes" in options.options_of(preprocessing.STEPS[step.use]) and step.options.get("classes") is None
+
+    return tuple(Call(step.use, {**step.options, "classes": count}) if count and asks(step) else step for step in steps)
 
 
 def _drawn(train: Rows | Stream, count: int, seed: int) -> Rows:
@@ -120,16 +139,24 @@ def _in_its_own_folder(held: Rows | Stream, folder: str) -> Rows | Stream:
     return held if held.cache in ("memory", "none") else replace(held, cache=str(Path(held.cache) / folder))
 
 
+def digest(*values: np.ndarray) -> str:
+    """A hash of arrays."""
+    found = hashlib.sha256()
+    for number, value in enumerate(values):
+        _add(found, str(number), value)
+    return found.hexdigest()
+
+
 def _fingerprint(parts: Mapping[str, Rows | Stream], facts: Any) -> str:
-    digest = hashlib.sha256(repr(facts).encode())
+    found = hashlib.sha256(repr(facts).encode())
     for part in sorted(parts):
         held = parts[part]
         if isinstance(held, Stream):
-            digest.update(repr((part, held.mark, len(held))).encode())
+            found.update(repr((part, held.mark, len(held))).encode())
             continue
-        _add(digest, f"{part} x", held.x if held.read is None else held.marks)
-        _add(digest, f"{part} y", held.y)
-    return digest.hexdigest()
+        _add(found, f"{part} x", held.x if held.read is None else held.marks)
+        _add(found, f"{part} y", held.y)
+    return found.hexdigest()
 
 
 def _add(digest: Any, name: str, values: Any) -> None:
@@ -181,13 +208,25 @@ def sklearn(module: str) -> Any:
     return importlib.import_module(f"sklearn.{module}")
 
 
-def check_examples(x: Inputs, y: np.ndarray, num_classes: int, *, x_name: str | dict[str, str] = "x", y_name: str = "y") -> Part:
+def check_examples(
+    x: Inputs,
+    y: np.ndarray,
+    num_classes: int,
+    *,
+    x_name: str | dict[str, str] = "x",
+    y_name: str = "y",
+    clean: Sequence[Any] = (),
+    preprocess: Sequence[Any] = (),
+) -> Part:
     """The examples as a part: x as uint8, float32 or int32, y as int32. For a dict of inputs, `x_name` is a dict as well.
+
+    NaN in x is let through where `clean` drops it or `preprocess` fills it in.
 
     Raises:
       DataError: they are empty, of the wrong kind or shape, of different lengths, or hold NaN or labels outside the classes.
     """
-    x = pipelines.nested(_checked_inputs, x, x_name)
+    missing = _cleaning.allows_missing(x, clean, preprocess)
+    x = pipelines.nested(lambda one, name: _checked_inputs(one, name, missing), x, x_name)
     y = _checked_labels(y, num_classes, y_name)
     for name, one in [(x_name[name], x[name]) for name in x] if isinstance(x, dict) else [(x_name, x)]:
         if len(one) != len(y):
@@ -195,7 +234,7 @@ def check_examples(x: Inputs, y: np.ndarray, num_classes: int, *, x_name: str | 
     return x, y
 
 
-def _checked_inputs(x: np.ndarray, name: str) -> np.ndarray:
+def _checked_inputs(x: np.ndarray, name: str, missing: bool) -> np.ndarray:
     if x.ndim < 2 or 0 in x.shape:
         raise DataError(f"{name} has shape {x.shape}; should be (examples, ...), with at least one example and nothing empty")
     if x.dtype == np.uint8:
@@ -209,11 +248,15 @@ def _checked_inputs(x: np.ndarray, name: str) -> np.ndarray:
         )
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found below
         x = x.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
+    good = (np.isfinite(x) | np.isnan(x)) if missing else np.isfinite(x)
+    bad = np.flatnonzero(~good.reshape(len(x), -1).all(axis=1))
     if len(bad):
+        hint = (
+            '; for NaN, clean = ["drop_missing"] does the one, "fill_missing" or "interpolate_missing" as the first of preprocess the other'
+        )
         raise DataError(
             f"{name}: {len(bad):,} of {len(x):,} examples hold NaN, infinity or numbers too large for float32, "
-            f"the first at index {bad[0]}; remove or repair them"
+            f"the first at index {bad[0]}; remove or repair them{hint if np.isnan(x).any() and not missing else ''}"
         )
     return x
 

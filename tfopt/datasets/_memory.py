@@ -9,8 +9,9 @@ import numpy as np
 from .. import options, pipelines
 from ..errors import DataError
 from ..types import Data
-from . import _building
+from . import _building, _cleaning
 from ._building import Count, Preprocess, Seed, Share
+from ._cleaning import Clean
 
 
 @options.checked
@@ -25,12 +26,16 @@ def arrays(
     seed: Seed = 0,
     calibration: Count = 200,
     preprocess: Preprocess = (),
+    clean: Clean = (),
 ) -> Data:
     """Examples from numpy arrays, or from the .npy files that `x` and `y` name.
 
     x: (n, ...) uint8, scaled to 0..1, or floats or int32 or int64 (word indices), taken as they are; for a model of several inputs a
     dict of such, by the names of the model's inputs. y: (n,) integers, the indices of `classes`; without `classes`, as many as the
     largest label says, named by their index. Split, `seed` and `calibration` as in `digits`.
+
+    clean: which examples are left out: `drop_missing` and `drop_duplicates` before the split, `drop_outliers` of the training examples
+    only. x may hold NaN where `drop_missing` is among them, or `preprocess` begins with `fill_missing` or `interpolate_missing`.
 
     >>> tfopt.datasets.arrays(x=images, y=labels, classes=["cat", "dog"]).num_classes
     2
@@ -46,10 +51,12 @@ def arrays(
     x_name, y_name = pipelines.nested(_name, x, names_of_x), _name(y, "y")
     x, y = pipelines.nested(_array, x), _array(y)
     names = _class_names(y, y_name) if classes is None else tuple(classes)
-    x, y = _building.check_examples(x, y, len(names), x_name=x_name, y_name=y_name)
+    x, y = _building.check_examples(x, y, len(names), x_name=x_name, y_name=y_name, clean=clean, preprocess=preprocess)
+    x, y, notes = _cleaning.cleaned(x, y, clean, source=name)
+    _cleaning.check_fillable(x, preprocess, name)
     _check_enough(y, names, y_name)
     parts = _building.split(x, y, validation=validation, test=test, seed=seed, source=y_name)
-    return _building.build(name, parts, classes=names, seed=seed, calibration=calibration, preprocess=preprocess)
+    return _building.build(name, parts, classes=names, seed=seed, calibration=calibration, preprocess=preprocess, clean=clean, notes=notes)
 
 
 def _name(value: str | Path | np.ndarray, otherwise: str) -> str:
