@@ -12,6 +12,7 @@ from ._cifar import cifar10
 from ._csv import csv
 from ._digits import digits
 from ._fashion import fashion_mnist
+from ._images import image_folder
 from ._memory import arrays
 from ._series import time_series
 from ._text import text_file, text_folder
@@ -23,6 +24,7 @@ DATASETS = {
     "csv": csv,
     "digits": digits,
     "fashion_mnist": fashion_mnist,
+    "image_folder": image_folder,
     "text_file": text_file,
     "text_folder": text_folder,
     "time_series": time_series,
