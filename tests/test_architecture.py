@@ -241,7 +241,8 @@ def test_classes_that_inherit_from_tensorflow_are_imported_inside_functions(foun
 
 
 INVENTED = {"": "", "types": "", "errors": "", "backend": "", "loading": "", "describing": "", "training": "", "_tf_training": "",
-            "techniques": "", "techniques.pruning": "", "techniques.clustering": "", "techniques._shared": "", "runs": "", "cli": ""}  # fmt: skip
+            "techniques": "", "techniques.pruning": "",
+            "techniques.clustering": "", "techniques._shared": "", "runs": "", "cli": ""}  # fmt: skip
 
 
 @pytest.mark.parametrize(

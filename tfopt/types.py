@@ -6,6 +6,7 @@ A *model* is a plain `tf_keras.Model` with no class of ours around it.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import numbers
 import os
@@ -13,10 +14,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ArtifactError, OptionError
 from .files import write_atomically
+
+if TYPE_CHECKING:
+    from .describing import Description
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class Data:
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.classes)
+
+    def describe(self) -> Description:
+        """What it holds: counts, ranges, missing values, leaks, imbalance, a picture. See `tfopt.describe`."""
+        return importlib.import_module("tfopt.describing").describe(self)  # the noun's one verb; loaded only when it is called
 
 
 @dataclass(frozen=True)
