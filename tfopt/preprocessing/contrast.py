@@ -69,7 +69,8 @@ def histogram_equalization(x: Any, *, bins: Annotated[int, Field(ge=2, le=65_536
     one_value = high <= low
     low, high = tf.where(one_value, low - 0.5, low), tf.where(one_value, high + 0.5, high)
     place = (flat - low) / (high - low) * bins  # 0..bins
-    cumulative = _shares(tf.minimum(tf.cast(place, tf.int32), bins - 1), bins, size)
+    # Bytes often lie on the border of two bins, where rounding would put equal values into different ones; a nudge puts all into the upper.
+    cumulative = _shares(tf.minimum(tf.cast(place + 1e-3, tf.int32), bins - 1), bins, size)
     place = tf.clip_by_value(place - 0.5, 0.0, bins - 1.0)  # counted from the first bin's centre
     below = tf.minimum(tf.cast(place, tf.int32), bins - 2)
     left, right = (tf.gather(cumulative, at, batch_dims=1) for at in (below, below + 1))
