@@ -76,9 +76,9 @@ def whiten(
     """Each example turned and stretched so that the training examples' values are uncorrelated and of variance 1.
 
     method: "zca" turns the result back, so that images still look like themselves, and keeps the shape; "pca" leaves it as components
-      in order of their variance (n, d).
+      in order of their variance, (n, d), or less than d where there were fewer training examples.
     epsilon: is added to each variance, so that directions of next to none are not blown up; in squares of x's unit.
-    mean, matrix: learnt: d numbers, and d rows of d, where d is the number of values in an example.
+    mean, matrix: learnt: d numbers, and d rows of as many, where d is the number of values in an example.
 
     >>> whiten(images, **learnt).shape
     (100, 8, 8, 1)
