@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ._audio import audio_folder
 from ._cifar import cifar10
+from ._coco import coco
 from ._csv import csv
 from ._digits import digits
 from ._fashion import fashion_mnist
@@ -16,11 +17,13 @@ from ._images import image_folder
 from ._memory import arrays
 from ._series import time_series
 from ._text import text_file, text_folder
+from ._voc import voc
 
 DATASETS = {
     "arrays": arrays,
     "audio_folder": audio_folder,
     "cifar10": cifar10,
+    "coco": coco,
     "csv": csv,
     "digits": digits,
     "fashion_mnist": fashion_mnist,
@@ -28,6 +31,7 @@ DATASETS = {
     "text_file": text_file,
     "text_folder": text_folder,
     "time_series": time_series,
+    "voc": voc,
 }
 
 __all__ = ["DATASETS", *DATASETS]

@@ -27,6 +27,7 @@ MOST_PIXELS = 89_478_485  # a quarter of a gigabyte, decoded; where Pillow begin
 _SOS, _EOI, _APP1 = 0xDA, b"\xff\xd9", 0xE1
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # which segments say the size, one for each coding; 0 to 2 are those in use
 _PLAIN = {0x01, *range(0xD0, 0xD8)}  # segments without content
+_CHUNK = 64  # files that a thread looks through before it asks for more
 _EDGE = 4096  # bytes at a JPEG's start and end that go into its mark
 
 
@@ -51,8 +52,9 @@ class Header:
 def inspected(paths: Sequence[Path]) -> list[Header | str]:
     """The header of each file; of one that can't be read the reason, as the end of a sentence that begins with its name."""
     importlib.import_module("PIL.Image")  # not by several threads at once
-    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        return list(pool.map(_header_or_reason, paths))
+    chunks = [paths[at : at + _CHUNK] for at in range(0, len(paths), _CHUNK)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [one for found in pool.map(lambda chunk: [_header_or_reason(path) for path in chunk], chunks) for one in found]
 
 
 def _header_or_reason(path: Path) -> Header | str:
