@@ -74,12 +74,15 @@ def build(
     held["train"], more = _cleaning.without_outliers(held["train"], clean, name) if clean else (held["train"], ())
     notes = (*notes, *more)
     held["calibration"] = _drawn(held["train"], calibration, seed)
-    sample = _raw(_drawn(held["train"], 1, seed))
+    one = _drawn(held["train"], 1, seed)
+    sample = _raw(one)
     steps = _with_rescaling(_with_classes(preprocessing.calls(preprocess), len(classes)), sample)
     if any(step.use in preprocessing.LEARNERS for step in steps):
         sample = _raw(_drawn(held["train"], min(MOST_EXAMPLES, MOST_VALUES // _size(sample)), seed))
     steps = preprocessing.learned(steps, sample, source=name)
-    x, _ = preprocessing.applied(pipelines.nested(lambda one: one[:1], sample), None, steps)
+    first = pipelines.nested(lambda one: one[:1], sample)
+    x, _ = preprocessing.applied(first, None, steps)
+    _check_augmentations(first, one.y, steps, x, name)
     fingerprint = _fingerprint(held, (tuple(classes), seed, steps))
     held = {part: _in_its_own_folder(of, f"{part}-{fingerprint[:16]}") for part, of in held.items()}
     for note in notes:
@@ -101,6 +104,25 @@ def build(
         source=dict(source or {}),
         notes=tuple(notes),
     )
+
+
+def _check_augmentations(first: Inputs, y: Any, steps: tuple[Call, ...], x: Any, name: str) -> None:
+    """Raises DataError for augmentations that can't be applied to an example, or give it another shape than it has without them."""
+    if preprocessing.preparations(steps) == steps:
+        return
+    try:
+        augmented, _ = preprocessing.applied(first, y, steps, np.zeros(2, np.int32))
+    except (DataError, OptionError) as error:
+        raise DataError(f"{name}: {error}") from error
+    pipelines.nested(lambda new, old: _check_shape(tuple(new.shape[1:]), tuple(old.shape[1:]), name), augmented, x)
+
+
+def _check_shape(augmented: tuple[int, ...], usual: tuple[int, ...], name: str) -> None:
+    if augmented != usual:
+        raise DataError(
+            f"{name}: preprocess gives training examples the shape {augmented}, all others {usual}; behind a random_crop or resized_crop "
+            "with a size, put center_crop with the same size"
+        )
 
 
 def _size(sample: Inputs) -> int:

@@ -109,23 +109,31 @@ def posterized(x: Any, bits: Any) -> Any:
 def stretched(x: Any) -> Any:
     """Each channel of each image brought to the range from 0 to 1; one of a single value stays (autocontrast)."""
     tf = backend.tensorflow()
-    low, high = tf.reduce_min(x, [1, 2], keepdims=True), tf.reduce_max(x, [1, 2], keepdims=True)
-    scale = tf.math.divide_no_nan(1.0, high - low)
-    return cut(tf.where(high > low, (x - low) * scale, x))
+    height, width, channels = x.shape[1:]
+    rows = tf.reshape(x, [-1, height, width * channels])  # the long axis first, as above
+    low, high = (
+        tf.tile(reduce(tf.reshape(reduce(rows, 1), [-1, width, channels]), 1), [1, width])[:, tf.newaxis]
+        for reduce in (tf.reduce_min, tf.reduce_max)
+    )
+    several = high > low
+    scale, low = tf.where(several, tf.math.divide_no_nan(1.0, high - low), 1.0), tf.where(several, low, 0.0)
+    return cut(like((rows - low) * scale, x))
 
 
 def equalized(x: Any) -> Any:
     """Each channel of each image with its 256 levels about equally frequent; one of a single value stays."""
     tf = backend.tensorflow()
     height, width, channels = x.shape[1:]
-    values = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [-1, height * width])
-    levels = tf.cast(cut(values) * (_LEVELS - 1) + 0.5, tf.int32)
-    counts = tf.math.bincount(levels, minlength=_LEVELS, maxlength=_LEVELS, axis=-1, dtype=tf.float32)
-    below = tf.cumsum(counts, 1, exclusive=True)
-    last = tf.gather(counts, tf.reduce_max(levels, 1), batch_dims=1)[:, tf.newaxis]
-    new = tf.gather(tf.math.divide_no_nan(below, height * width - last), levels, batch_dims=1)
-    new = tf.where(last < height * width, tf.minimum(new, 1.0), values)
-    return like(tf.transpose(tf.reshape(new, [-1, channels, height, width]), [0, 2, 3, 1]), x)
+    histograms = tf.shape(x)[0] * channels
+    own = tf.reshape(tf.range(histograms) * _LEVELS, [-1, 1, 1, channels])  # where the histogram of each channel begins
+    levels = tf.cast(cut(x) * (_LEVELS - 1) + 0.5, tf.int32) + own
+    size = histograms * _LEVELS
+    counts = tf.math.bincount(tf.reshape(levels, [-1]), minlength=size, maxlength=size, dtype=tf.float32)
+    counts = tf.reshape(counts, [-1, _LEVELS])
+    top = tf.reduce_max(tf.where(counts > 0, tf.range(_LEVELS), 0), 1)
+    others = height * width - tf.gather(counts, top, batch_dims=1)[:, tf.newaxis]  # pixels below the brightest level
+    new = tf.where(others > 0, tf.cumsum(counts, 1, exclusive=True) / others, tf.range(_LEVELS, dtype=tf.float32) / (_LEVELS - 1))
+    return like(tf.gather(tf.reshape(new, [-1]), levels), x)
 
 
 def blurred(x: Any, sigma: Any) -> Any:
