@@ -177,9 +177,10 @@ def _front(model: Any, what: str, data: Data | None, timeout: float) -> bytes:
             try:
                 made(count)
             except ConversionError as error:
+                reason = str(error).partition("\n")[2] or error  # its first line gives advice about formats
                 raise ConversionError(
                     f"{what}: the step {step.use!r} of the preprocessing can't become part of a .tflite; leave out preprocessing, and "
-                    f"let the app do what `tfopt.preprocessing_of` says\n{error}"
+                    f"let the app do what `tfopt.preprocessing_of` says\n{reason}"
                 ) from None
         raise
 
