@@ -12,6 +12,7 @@ from ..errors import DataError
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
+Size = Annotated[Side | Annotated[list[Side], Field(min_length=2, max_length=2)], "int or list of height and width, at least 1"]
 
 
 def _in_order(values: list[float] | tuple[float, ...]) -> list[float] | tuple[float, ...]:

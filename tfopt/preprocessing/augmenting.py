@@ -21,7 +21,7 @@ from pydantic import Field
 
 from .. import backend, options
 from ..errors import DataError
-from ._drawing import Amount, Range, Shares, Side, happens, images, integers, split, uniform
+from ._drawing import Amount, Range, Shares, Side, Size, happens, images, integers, split, uniform
 from ._geometry import slanted, stretched, turned, upright
 
 
@@ -52,7 +52,7 @@ def pad_and_crop(x: Any, y: Any, seed: Any, *, padding: Annotated[int, Field(ge=
 
 
 @options.checked
-def random_crop(x: Any, y: Any, seed: Any, *, size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]) -> tuple[Any, Any]:
+def random_crop(x: Any, y: Any, seed: Any, *, size: Size) -> tuple[Any, Any]:
     """A piece of each image, at a place of its own, all equally likely. Put `center_crop` of the same size behind it.
 
     size: of the piece in pixels: its side, or its height and width.
@@ -85,7 +85,7 @@ def sides(size: int | list[int], x: Any, step: str) -> tuple[int, int]:
 
 
 @options.checked
-def center_crop(x: Any, *, size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]) -> Any:
+def center_crop(x: Any, *, size: Size) -> Any:
     """The middle of each image. A preparation: the app has to cut its images, too.
 
     size: of the piece in pixels: its side, or its height and width.

@@ -13,7 +13,7 @@ from pydantic import Field
 from .. import backend, options
 from ..errors import DataError
 from . import _tones
-from ._drawing import Amount, colored, images, integers, per_image, split
+from ._drawing import Amount, colored, happens, images, integers, per_image, split
 
 Classes = Annotated[int, Field(ge=1)] | None
 
@@ -35,7 +35,7 @@ def mixup(x: Any, y: Any, seed: Any, *, alpha: Amount = 0.2, classes: Classes = 
         return x, y
     tf = backend.tensorflow()
     weights, partners = split(seed)
-    weight, other = beta(weights, tf.shape(x)[0], alpha), _partners(partners, x)
+    weight, other = _beta(weights, tf.shape(x)[0], alpha), _partners(partners, x)
     return _mean(x, tf.gather(x, other), weight), _mean(y, tf.gather(y, other), weight)
 
 
@@ -56,7 +56,7 @@ def cutmix(x: Any, y: Any, seed: Any, *, alpha: Amount = 1.0, classes: Classes =
         return x, y
     tf = backend.tensorflow()
     count, (height, width, channels), seeds = tf.shape(x)[0], x.shape[1:], split(seed, 4)
-    side, other = tf.sqrt(1 - beta(seeds[0], count, alpha)), _partners(seeds[1], x)
+    side, other = tf.sqrt(1 - _beta(seeds[0], count, alpha)), _partners(seeds[1], x)
     rows, columns = (_stretch(one, side, length) for one, length in zip(seeds[2:], (height, width), strict=True))
     stays = 1 - tf.reduce_sum(rows, 1) * tf.reduce_sum(columns, 1) / (height * width)
     hole = rows[:, :, tf.newaxis] * tf.repeat(columns, channels, 1)[:, tf.newaxis]
@@ -74,14 +74,14 @@ def _stretch(seed: Any, share: Any, length: int) -> Any:
     return tf.cast((at >= start) & (at < start + size[:, tf.newaxis]), tf.float32)
 
 
-def beta(seed: Any, count: Any, alpha: float) -> Any:
+def _beta(seed: Any, count: Any, alpha: float) -> Any:
     """(count,) float32 from Beta(alpha, alpha)."""
     tf = backend.tensorflow()
-    one, other = tf.unstack(tf.random.stateless_gamma([2, count], seed, tf.constant(alpha, tf.float64), dtype=tf.float64))
-    # Of a small alpha both are often too small for a number, and then the share is 0 or 1 as it would be, evenly.
-    lost = one + other == 0
-    either = tf.cast(tf.range(tf.shape(one)[0]) % 2, tf.float64)
-    return tf.cast(tf.where(lost, either, tf.math.divide_no_nan(one, one + other)), tf.float32)
+    drawn, either = split(seed)
+    one, other = tf.unstack(tf.random.stateless_gamma([2, count], drawn, tf.constant(alpha, tf.float64), dtype=tf.float64))
+    # Of a small alpha both are often too small for a number, and equal then. Their share would be 0 or 1, evenly.
+    share = tf.where(one == other, tf.cast(happens(either, count, 0.5), tf.float64), one / (one + other))
+    return tf.cast(share, tf.float32)
 
 
 def _partners(seed: Any, x: Any) -> Any:
