@@ -13,11 +13,15 @@ from ._coco import coco
 from ._csv import csv
 from ._digits import digits
 from ._fashion import fashion_mnist
+from ._idx import idx
 from ._images import image_folder
 from ._memory import arrays
 from ._series import time_series
 from ._text import text_file, text_folder
+from ._tfds_source import tfds
+from ._tfrecord import tfrecord
 from ._voc import voc
+from ._wrap import wrap
 
 DATASETS = {
     "arrays": arrays,
@@ -27,11 +31,15 @@ DATASETS = {
     "csv": csv,
     "digits": digits,
     "fashion_mnist": fashion_mnist,
+    "idx": idx,
     "image_folder": image_folder,
     "text_file": text_file,
     "text_folder": text_folder,
+    "tfds": tfds,
+    "tfrecord": tfrecord,
     "time_series": time_series,
     "voc": voc,
+    "wrap": wrap,
 }
 
 __all__ = ["DATASETS", *DATASETS]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import math
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from .. import options
-from ..errors import DataError
 from ..types import Data
-from . import _building, _files, _tfds
+from . import _building, _files, _idx, _tfds
 from ._building import Count, Part, Preprocess, Seed, Share
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -47,26 +42,5 @@ def _from_folder(folder: Path) -> tuple[Part, Part]:
 
 def _part(folder: Path, prefix: str, count: int) -> Part:
     images, labels = folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz"
-    x, y = _idx(images, (count, 28, 28)), _idx(labels, (count,))
+    x, y = _idx.read(images, shape=(count, 28, 28)), _idx.read(labels, shape=(count,))
     return _building.check_examples(x[..., np.newaxis], y, len(CLASSES), x_name=str(images), y_name=str(labels))
-
-
-def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The bytes of one .gz file in the idx format: 0, 0, 8 (uint8), the number of dimensions, each as a big-endian int32, then the data."""
-    fix = "download the original file again"
-    try:
-        content = gzip.decompress(_files.existing_file(path, fix).read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged, not a whole .gz file ({error}); {fix}") from error
-    head = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
-    if not content.startswith(head[:4]):
-        raise DataError(
-            f"{path}: starts with {content[:4].hex()!r}, not {head[:4].hex()!r}: no idx file of bytes in {len(shape)} dimensions; {fix}"
-        )
-    if not content.startswith(head) or len(content) != len(head) + math.prod(shape):
-        dimensions = struct.unpack(f">{len(shape)}I", content[4 : len(head)]) if len(content) >= len(head) else "unknown"
-        raise DataError(
-            f"{path}: says that its shape is {dimensions} and holds {len(content):,} bytes; should be {shape} in "
-            f"{len(head) + math.prod(shape):,} bytes; {fix}"
-        )
-    return np.frombuffer(content, np.uint8, offset=len(head)).reshape(shape)

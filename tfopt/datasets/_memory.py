@@ -1,16 +1,20 @@
-"""Arrays that are in memory already, or in .npy files."""
+"""Arrays that are in memory already, or in .npy and .npz files."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import options, pipelines
 from ..errors import DataError
 from ..types import Data
-from . import _building, _cleaning
-from ._building import Count, Preprocess, Seed, Share
+from . import _building, _cleaning, _labels, _records, _targets
+from ._building import Count, Part, Preprocess, Seed, Share
 from ._cleaning import Clean
 
 
@@ -18,7 +22,8 @@ from ._cleaning import Clean
 def arrays(
     *,
     x: str | Path | np.ndarray | dict[str, str | Path | np.ndarray],
-    y: str | Path | np.ndarray,
+    y: str | Path | np.ndarray | None = None,
+    task: _targets.Task = "classification",
     classes: list[str] | tuple[str, ...] | None = None,
     name: str = "arrays",
     validation: Share = 0.15,
@@ -28,11 +33,14 @@ def arrays(
     preprocess: Preprocess = (),
     clean: Clean = (),
 ) -> Data:
-    """Examples from numpy arrays, or from the .npy files that `x` and `y` name.
+    """Examples from numpy arrays, or from the .npy files that `x` and `y` name; or, without `y`, both from the .npz file that `x` names.
 
     x: (n, ...) uint8, scaled to 0..1, or floats or int32 or int64 (word indices), taken as they are; for a model of several inputs a
     dict of such, by the names of the model's inputs. y: (n,) integers, the indices of `classes`; without `classes`, as many as the
-    largest label says, named by their index. Split, `seed` and `calibration` as in `digits`.
+    largest label says, named by their index. With task = "regression" y are the numbers to learn.
+
+    A .npz file holds x and y; or x_train and y_train and, where these parts are given, x_validation, y_validation, x_test and y_test, as
+    Keras's mnist.npz does. Parts that are not given are split off, as shares `validation` and `test` by `seed`, as in `digits`.
 
     clean: which examples are left out: `drop_missing` and `drop_duplicates` before the split, `drop_outliers` of the training examples
     only. x may hold NaN where `drop_missing` is among them, or `preprocess` begins with `fill_missing` or `interpolate_missing`.
@@ -41,22 +49,67 @@ def arrays(
     2
     >>> tfopt.datasets.arrays(x={"image": images, "row": rows}, y=labels).input_shape
     {'image': (8, 8, 1), 'row': (5,)}
+    >>> tfopt.datasets.arrays(x="mnist.npz").input_shape
+    (28, 28, 1)
 
     Raises:
       DataError: a file is missing or damaged; x holds NaN; labels are outside the classes; a class has fewer than 3 examples; ...
     """
     if isinstance(x, dict) and not x:
         raise DataError("x: is a dict without inputs; should hold an array for each input of the model, by name")
+    given = _archive(x) if y is None else {"train": (x, y)}
     names_of_x = {name: f"x[{name!r}]" for name in x} if isinstance(x, dict) else "x"
-    x_name, y_name = pipelines.nested(_name, x, names_of_x), _name(y, "y")
-    x, y = pipelines.nested(_array, x), _array(y)
-    names = _class_names(y, y_name) if classes is None else tuple(classes)
-    x, y = _building.check_examples(x, y, len(names), x_name=x_name, y_name=y_name, clean=clean, preprocess=preprocess)
-    x, y, notes = _cleaning.cleaned(x, y, clean, source=name)
-    _cleaning.check_fillable(x, preprocess, name)
-    _check_enough(y, names, y_name)
-    parts = _building.split(x, y, validation=validation, test=test, seed=seed, source=y_name)
-    return _building.build(name, parts, classes=names, seed=seed, calibration=calibration, preprocess=preprocess, clean=clean, notes=notes)
+    x_name, y_name = pipelines.nested(_name, x, names_of_x), _name(x if y is None else y, "y")
+    found = {part: (pipelines.nested(_array, one), _array(labels)) for part, (one, labels) in given.items()}
+    names = _names(found, task, classes, y_name)
+    known = {"x_name": x_name, "y_name": y_name, "clean": clean, "preprocess": preprocess}
+    notes: list[str] = []
+    for part, (one, labels) in found.items():
+        one, labels = _checked(one, labels, task, len(names), **known)
+        one, labels, more = _cleaning.cleaned(one, labels, clean, source=name)
+        _cleaning.check_fillable(one, preprocess, name)
+        found[part] = one, labels
+        notes += more
+    if names and len(found) < len(_labels.PARTS):
+        _check_enough(found["train"][1], names, y_name)
+    parts = _records.parted(found, {"validation": validation, "test": test}, seed=seed, source=y_name, task=task)
+    given = {"seed": seed, "calibration": calibration, "preprocess": preprocess, "clean": clean, "notes": notes}
+    return _building.build(name, parts, classes=names, task=task, source=_records.facts_of(parts["train"][0]), **given)
+
+
+def _archive(x: Any) -> dict[str, Part]:
+    """The arrays of a .npz file, by part."""
+    if not isinstance(x, str | Path):
+        raise DataError("y: is missing; should be the labels of x, or x the path of a .npz file that holds both")
+    found = _loaded(x, "numpy.savez")
+    if isinstance(found, np.ndarray):
+        raise DataError(f"{x}: holds one array; give its labels by y, or save both with numpy.savez(file, x=..., y=...)")
+    keys = {"train": ("x", "y")} if {"x", "y"} & set(found) else {part: (f"x_{part}", f"y_{part}") for part in _labels.PARTS}
+    keys = {part: pair for part, pair in keys.items() if part == "train" or set(pair) & set(found)}
+    for key in (key for pair in keys.values() for key in pair):
+        if key not in found:
+            there = ", ".join(found) or "none at all"
+            raise DataError(f"{x}: has no array {key!r}, but {there}; should hold x and y, or x_train, y_train, x_test and y_test")
+    return {part: (_with_channel(found[one]), found[other]) for part, (one, other) in keys.items()}
+
+
+def _with_channel(x: np.ndarray) -> np.ndarray:
+    """Grey pictures without a channel, as Keras's files hold them, with one."""
+    return x[..., np.newaxis] if x.ndim == 3 and x.dtype == np.uint8 else x
+
+
+def _names(found: Mapping[str, Part], task: str, classes: Sequence[str] | None, y_name: str) -> tuple[str, ...]:
+    if task == "regression":
+        return ()
+    return max((_targets.numbered(y, y_name) for _, y in found.values()), key=len) if classes is None else tuple(classes)
+
+
+def _checked(x: Any, y: np.ndarray, task: str, num_classes: int, *, y_name: str, **known: Any) -> Part:
+    if task == "classification":
+        return _building.check_examples(x, y, num_classes, y_name=y_name, **known)
+    numbers = _targets.numbers(_targets.flat(y, y_name), y_name)
+    x, _ = _building.check_examples(x, np.zeros(len(numbers), np.int32), 1, y_name=y_name, **known)
+    return x, numbers
 
 
 def _name(value: str | Path | np.ndarray, otherwise: str) -> str:
@@ -65,27 +118,22 @@ def _name(value: str | Path | np.ndarray, otherwise: str) -> str:
 
 
 def _array(value: str | Path | np.ndarray) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
+    found = value if isinstance(value, np.ndarray) else _loaded(value, "numpy.save")
+    if isinstance(found, dict):
+        raise DataError(f"{value}: holds several arrays (.npz); should be one, saved with numpy.save; for x and y in one file leave out y")
+    return found
+
+
+def _loaded(path: str | Path, saving: str) -> np.ndarray | dict[str, np.ndarray]:
+    """The array of a .npy file, or those of a .npz file."""
     try:
-        array = np.load(value, allow_pickle=False)
+        with Path(path).open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else dict(found)
     except FileNotFoundError as error:
-        raise DataError(f"{value}: there is no such file; should be an array saved with numpy.save") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{value}: can't be read as a .npy file ({error}); save the array again with numpy.save") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{value}: holds several arrays (.npz); should be one, saved with numpy.save")
-    return array
-
-
-def _class_names(y: np.ndarray, y_name: str) -> tuple[str, ...]:
-    if not y.size or y.dtype.kind not in "iu":
-        return ()  # no labels at all: check_examples says what is wrong with them
-    largest = int(y.max())
-    if largest >= y.size:
-        raise DataError(f"{y_name}: the largest of {y.size:,} labels is {largest}; should be class indices, counted from 0 without gaps")
-    return tuple(str(index) for index in range(max(largest, 0) + 1))
+        raise DataError(f"{path}: there is no such file; should be one that is saved with {saving}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: can't be read as a file of arrays ({error}); save it again with {saving}") from error
 
 
 def _check_enough(y: np.ndarray, names: tuple[str, ...], y_name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from .. import options
 from ..errors import DataError, OptionError, shown
 from ..preprocessing import text as words_of
 from ..types import Data
-from . import _building, _files, _labels, _tables, _unpacking
+from . import _building, _files, _folders, _labels, _tables, _unpacking
 from ._building import Count, Preprocess, Seed, Share
 
 Words = Annotated[int, Field(ge=3)]
@@ -103,16 +103,10 @@ def text_folder(
       DataError: there are no class folders or no texts in them, a file is not text in `encoding`, or a class has too few examples.
     """
     where = _files.existing_folder(_unpacking.folder_of(folder))
-    given = {"train": where / "train", "validation": _first(where / "validation", where / "val"), "test": where / "test"}
-    if not given["train"].is_dir():
-        given = {"train": where}
-    found = {part: _from_folder(given[part], encoding) if part in given and given[part].is_dir() else NONE for part in _labels.PARTS}
+    given = _folders.parts_of(where)
+    found = {part: _from_folder(given[part], encoding) if part in given else NONE for part in _labels.PARTS}
     shares = {"validation": validation, "test": test}
     return _built(name or where.name, found, words, length, shares, seed=seed, calibration=calibration, preprocess=preprocess)
-
-
-def _first(*folders: Path) -> Path:
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def _from_lines(path: Path, separator: str, label_last: bool, encoding: str) -> _Texts:
@@ -130,14 +124,15 @@ def _from_lines(path: Path, separator: str, label_last: bool, encoding: str) -> 
 
 
 def _from_folder(folder: Path, encoding: str) -> _Texts:
-    files = [file for inner in sorted(folder.iterdir()) if inner.is_dir() for file in sorted(inner.glob("*.txt"))]
+    inside = {of_class: _folders.files_below(of_class) for of_class in _folders.classes_in(folder)}
+    files = [(of_class.name, file) for of_class, every in inside.items() for file in every if file.suffix.lower() == ".txt"]
     if not files:
         raise DataError(f"{folder}: has no .txt files in class folders; should hold CLASS/*.txt, a folder for each class")
     return _Texts(
         str(folder),
-        [_tables.text_of(file, encoding) for file in files],
-        [file.parent.name for file in files],
-        [(file, 1) for file in files],
+        [_tables.text_of(file, encoding) for _, file in files],
+        [name for name, _ in files],
+        [(file, 1) for _, file in files],
     )
 
 
@@ -153,7 +148,12 @@ def _built(name: str, found: Mapping[str, _Texts], words: int, length: int, shar
     vocabulary = words_of.vocabulary(texts[numbers["train"]], words)
     parts = {part: (words_of.encoded(texts[at], vocabulary, length), y[at]) for part, at in numbers.items()}
     notes = _labels.missing_classes({part: y for part, (_, y) in parts.items()}, classes, source)
-    facts = {
+    return _building.build(name, parts, classes=classes, source=facts(vocabulary, length), notes=notes, **given)
+
+
+def facts(vocabulary: Sequence[str], length: int) -> dict[str, Any]:
+    """How an app makes a raw example of a text, as `Data.source` holds it."""
+    return {
         "kind": "text",
         "length": length,
         "lower": True,
@@ -163,4 +163,3 @@ def _built(name: str, found: Mapping[str, _Texts], words: int, length: int, shar
         "unknown": 1,
         "vocabulary": list(vocabulary),
     }
-    return _building.build(name, parts, classes=classes, source=facts, notes=notes, **given)

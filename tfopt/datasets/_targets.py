@@ -1,0 +1,121 @@
+"""Labels as they stand in records and arrays, as what a model learns: indices of classes, or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ..errors import DataError, shown
+from . import _labels
+
+Task = Literal["classification", "regression"]
+
+
+def of(labels: np.ndarray, *, task: Task, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+    """What is learnt, (n,) int32 or float32; the classes' names; notes.
+
+    Args:
+      labels: (n,), (n, 1) or, one-hot, (n, classes): whole numbers, floats, or strings.
+      classes: their names: strings are found among them, numbers are their indices. Without it each different label is a class.
+      source: begins messages, such as "birds.tfrecord: label".
+
+    Raises:
+      DataError: all labels are of one class, or they are no labels for the task.
+    """
+    labels = flat(labels, source)
+    if task == "regression":
+        return numbers(labels, source), (), []
+    if labels.dtype.kind in "OSU":
+        y, names = _of_words(labels, classes, source)
+        return y, names, []
+    labels = whole(labels, source)
+    if classes is not None:
+        return indices(labels, classes, source), tuple(classes), []
+    check_several(labels, source)
+    values, y = np.unique(labels, return_inverse=True)
+    names = _labels.names_of([str(value) for value in values], source, "give examples of another class")
+    renumbered = not np.array_equal(values, np.arange(len(values)))
+    note = f"{source}: the labels {_range(names)} became the class indices 0 to {len(names) - 1}, and are the classes' names"
+    return y.astype(np.int32), names, [note] if renumbered else []
+
+
+def flat(labels: np.ndarray, source: str) -> np.ndarray:
+    """(n,) labels of (n,), (n, 1) or one-hot (n, classes) ones."""
+    if labels.ndim == 1:
+        return labels
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return labels[:, 0]
+    if labels.ndim == 2 and labels.dtype.kind in "biuf" and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
+        return labels.argmax(1)
+    raise DataError(
+        f"{source}: labels have the shape {labels.shape[1:]} each, and are not one-hot; should be a number or a word for each example, "
+        "or a one-hot row"
+    )
+
+
+def numbers(labels: np.ndarray, source: str) -> np.ndarray:
+    """Labels as float32."""
+    if labels.dtype.kind not in "biuf":
+        raise DataError(f"{source}: holds {labels.dtype}; for task = 'regression' should be numbers")
+    with np.errstate(over="ignore"):
+        y = labels.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(y))
+    if len(bad):
+        raise DataError(
+            f"{source}: {len(bad):,} of {len(y):,} values are NaN, infinite or too large for float32, the first at index {bad[0]}; "
+            "remove or repair them"
+        )
+    return y
+
+
+def whole(labels: np.ndarray, source: str) -> np.ndarray:
+    """Labels as int64."""
+    if labels.dtype.kind in "biu":
+        return labels.astype(np.int64)
+    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
+        return labels.astype(np.int64)
+    raise DataError(
+        f"{source}: holds {labels.dtype} such as {shown(labels[0].item())}; for classes should be whole numbers or words; "
+        "task = 'regression' learns numbers"
+    )
+
+
+def indices(labels: np.ndarray, classes: Sequence[str], source: str) -> np.ndarray:
+    """Whole numbers as they are, if they are indices of the classes."""
+    bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if len(bad):
+        raise DataError(
+            f"{source}: {len(bad):,} labels are outside 0..{len(classes) - 1}, the first at index {bad[0]} is {labels[bad[0]]}; "
+            f"with {len(classes)} classes they are counted from 0"
+        )
+    check_several(labels, source)
+    return labels.astype(np.int32)
+
+
+def check_several(labels: np.ndarray, source: str) -> None:
+    """Refuses labels that are all the same."""
+    if (labels == labels[0]).all():
+        raise DataError(f"{source}: all {len(labels):,} examples are of one class, {shown(labels[0].item())}; should be two or more")
+
+
+def _of_words(labels: np.ndarray, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    words = [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label) for label in labels.tolist()]
+    found = _labels.names_of(words, source, "give examples of another class")
+    names = found if classes is None else tuple(classes)
+    return _labels.indices(words, names, lambda row: f"{source}, example {row}"), names
+
+
+def _range(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 5 else f"{names[0]}, {names[1]}, ... {names[-1]}"
+
+
+def numbered(y: np.ndarray, y_name: str) -> tuple[str, ...]:
+    """Names for as many classes as the largest label says, which are their indices."""
+    if not y.size or y.dtype.kind not in "iu":
+        return ()  # no labels at all: check_examples says what is wrong with them
+    largest = int(y.max())
+    if largest >= y.size:
+        raise DataError(f"{y_name}: the largest of {y.size:,} labels is {largest}; should be class indices, counted from 0 without gaps")
+    return tuple(str(index) for index in range(max(largest, 0) + 1))
