@@ -19,7 +19,7 @@ import tfopt
 
 ROOT = Path(__file__).resolve().parents[1]
 # The distributions of modules that bear another name; jinja2 brings markupsafe, whose Markup is part of its interface.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "markupsafe": "jinja2"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "markupsafe": "jinja2", "PIL": "pillow"}
 NOT_IMPORTED_BY_TFOPT = {
     "setuptools": "TF-MOT imports distutils",
     "importlib-resources": "tensorflow-datasets imports it",
