@@ -198,6 +198,39 @@ def test_resized_crop_shows_a_piece_of_the_image(size):
     assert new[:, 0, 0, 0].min() < 0.02 and new[:, -1, 0, 0].max() > 0.98  # pieces reach the edges
 
 
+def read_off(name, **options):
+    """For 400 images, the matrix and the move (row, column) by which places come out of the image, read off in its middle."""
+    row, column = np.meshgrid(np.arange(41) - 20, np.arange(31) - 15, indexing="ij")
+    x = np.repeat(np.stack([row, column, row * 0], 2)[None].astype(np.float32) / 100 + 0.5, 400, axis=0)
+    new = (augmented(name, x, **options)[0][..., :2] - 0.5) * 100
+    down, across = new[:, 21, 15] - new[:, 20, 15], new[:, 20, 16] - new[:, 20, 15]
+    return np.stack([down, across], 2), new[:, 20, 15]
+
+
+def test_rotation_shear_zoom_and_translation_go_as_far_as_they_are_told():
+    def reaches(values, low, high):
+        return np.allclose([values.min(), values.max()], [low, high], atol=0.03 * (high - low)) and abs(
+            values.mean() - (low + high) / 2
+        ) < 0.06 * (high - low)
+
+    turned, moved = read_off("rotation", degrees=20)
+    assert reaches(np.degrees(np.arctan2(turned[:, 0, 1], turned[:, 0, 0])), -20, 20)
+    np.testing.assert_allclose(turned @ turned.transpose(0, 2, 1), np.tile(np.eye(2), (400, 1, 1)), atol=1e-3)
+    np.testing.assert_allclose(moved, 0, atol=1e-3)
+    slanted, moved = read_off("shear", degrees=20)
+    for angles in (slanted[:, 0, 1], slanted[:, 1, 0]):
+        assert reaches(np.degrees(np.arctan(angles)), -20, 20)
+    np.testing.assert_allclose(slanted[:, [0, 1], [0, 1]], 1, atol=1e-3)
+    np.testing.assert_allclose(moved, 0, atol=1e-3)
+    zoomed, moved = read_off("zoom", share=0.3)
+    assert reaches(zoomed[:, 0, 0], 0.7, 1.3)
+    np.testing.assert_allclose(zoomed, zoomed[:, :1, :1] * np.eye(2), atol=1e-3)
+    np.testing.assert_allclose(moved, 0, atol=1e-3)
+    still, moved = read_off("translation", share=0.2)
+    assert reaches(moved[:, 0], -8.2, 8.2) and reaches(moved[:, 1], -6.2, 6.2)
+    np.testing.assert_allclose(still, np.tile(np.eye(2), (400, 1, 1)), atol=1e-3)
+
+
 def test_crops_need_their_counterpart_for_what_is_not_augmented():
     x, y = (pictures(60) * 255).astype(np.uint8), labels(60)
     crop, center = {"use": "random_crop", "size": 12}, {"use": "center_crop", "size": 12}
@@ -431,6 +464,22 @@ def test_how_many_classes_there_are_is_filled_in(digits):
 
 
 # ---- policies
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("translate_x", 5), ("translate_y", 4)])
+def test_policies_move_by_a_share_of_the_side(name, pixels):
+    tf = backend.tensorflow()
+    x = pictures(40)
+    new, _ = _operations.one_each(tf.constant(x), None, tf.constant([1, 2]), [name], tf.ones([40]), move=0.25)
+    if name == "translate_y":
+        x, new = x.transpose(0, 2, 1, 3), tf.transpose(new, [0, 2, 1, 3])
+    sides = [
+        np.isclose(new[:, :, pixels:], x[:, :, :-pixels], atol=1e-5).all(axis=(1, 2, 3))
+        & (new[:, :, :pixels] == 0).numpy().all(axis=(1, 2, 3)),
+        np.isclose(new[:, :, :-pixels], x[:, :, pixels:], atol=1e-5).all(axis=(1, 2, 3))
+        & (new[:, :, -pixels:] == 0).numpy().all(axis=(1, 2, 3)),
+    ]
+    assert sum(side.sum() for side in sides) == 40 and min(side.sum() for side in sides) > 8
 
 
 def test_rand_augment_uses_every_operation_and_leaves_some_images_alone():
