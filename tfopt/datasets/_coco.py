@@ -204,6 +204,6 @@ def _box(annotation: Mapping[str, Any], names: Mapping[int, str]) -> tuple[int, 
     if one["category_id"] not in names:
         return key, f"has a box of category {one['category_id']}, which there is not"
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        return key, f"has a box of {shown(numbers)}; should be x, y, width and height"
+        return key, f"has a box of {shown(numbers)}, which should be x, y, width and height"
     left, top, width, height = numbers
     return key, Box(names[one["category_id"]], top, left, top + height, left + width)

@@ -94,7 +94,7 @@ def _kind_of(content: mmap.mmap) -> Any:
         return _gif
     if start.startswith(b"BM"):
         return _bmp
-    raise ValueError(f"is no image by its first bytes; {KINDS} are read")
+    raise ValueError(f"is none of {KINDS} by its first bytes")
 
 
 def _checked(way: int, height: int, width: int, mark: str, turn: int = 1) -> Header:

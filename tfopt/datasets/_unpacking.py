@@ -66,7 +66,7 @@ def _lone_folder(folder: Path) -> Path:
 def _unpacked(path: Path) -> Path:
     facts = path.stat()
     key = hashlib.sha256(repr((path.name, facts.st_size, facts.st_mtime_ns)).encode()).hexdigest()[:12]
-    name = f"{path.name}.unpacked-{key}"
+    name = f"{path.name[:150]}.unpacked-{key}"  # file systems allow 255 bytes
     places = [path.parent, _cache()]
     for place in places:
         if (place / name).is_dir():

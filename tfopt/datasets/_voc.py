@@ -166,7 +166,7 @@ def _number(tree: ElementTree.Element, path: str, default: float | None = None) 
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"has {shown(text)} as {path}; should be a number")
+        raise ValueError(f"has {shown(text)} as {path}, which should be a number")
     return value
 
 
