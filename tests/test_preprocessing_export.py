@@ -81,7 +81,7 @@ def some_slow(slow, names):
     return [pytest.param(name, marks=SLOW) if name in slow else name for name in names]
 
 
-@pytest.mark.parametrize("name", some_slow(["images"], SOURCES))
+@pytest.mark.parametrize("name", some_slow(["images", "words", "two"], SOURCES))
 def test_what_is_read_back_makes_of_every_part_what_training_saw(name, data_folder, tmp_path):
     data = SOURCES[name](data_folder)
     found = tfopt.load_preprocessing(tfopt.preprocessing_of(data).save(tmp_path))
@@ -210,11 +210,13 @@ def test_it_is_timed_on_raw_examples_beside_the_one_without(pairs, data):
     assert [timed.inputs for timed in timing.compare(pairs("float32"), data=data)] == ["test examples"] * 2
 
 
+@SLOW
 def test_the_same_bytes_every_time(pairs, model, data):
     assert tfopt.convert(model, "int8", data=data, preprocessing=True).content == pairs("int8")[1].content
 
 
-@pytest.mark.parametrize("io", some_slow(["float32"], ["uint8", "float32"]))
+@SLOW
+@pytest.mark.parametrize("io", ["uint8", "float32"])
 def test_io_is_the_type_of_the_outputs(io, model, data):
     artifact = tfopt.convert(model, "int8", data=data, io=io, preprocessing=True)
     session = runtime.Session(artifact)
@@ -225,7 +227,7 @@ def test_io_is_the_type_of_the_outputs(io, model, data):
 def test_missing_and_large_numbers_of_a_table_reach_an_int8_file(data_folder):
     data = penguins(data_folder)
     with backend.seeded(0):
-        model = tfopt.train(models.mlp(data.input_shape, data.num_classes), data, Fit(epochs=20, learning_rate=1e-2))
+        model = tfopt.train(models.mlp(data.input_shape, data.num_classes), data, Fit(epochs=10, learning_rate=2e-2))
     plain, whole = (tfopt.convert(model, "int8", data=data, preprocessing=inside) for inside in (False, True))
     assert runtime.Session(whole).inputs[0].dtype == "float32" and np.isnan(raw(data, "train")).any()
     x = raw(data, "train")
@@ -245,7 +247,8 @@ def test_waves_become_spectrograms_in_the_file():
         assert np.allclose(got, expected, atol=1e-5 if name == "float32" else 0.02)
 
 
-@pytest.mark.parametrize("make", [pytest.param(nets.recurrent, marks=SLOW), nets.gated])
+@SLOW
+@pytest.mark.parametrize("make", [nets.recurrent, nets.gated])
 def test_recurrent_models_keep_their_loops_and_states(make, data):
     model = nets.randomized(make())
     plain, whole = (tfopt.convert(model, "float32", data=data, preprocessing=inside) for inside in (False, True))
@@ -253,6 +256,7 @@ def test_recurrent_models_keep_their_loops_and_states(make, data):
     assert np.allclose(runtime.Session(whole).run(raw(data)[x]), runtime.Session(plain).run(prepared(data)[x]), atol=1e-5)
 
 
+@SLOW
 def test_of_several_inputs_those_of_bytes_are_rescaled(digits):
     x, y = as_bytes(digits)
     data = tfopt.datasets.arrays(x={"image": x, "row": x.mean(axis=(2, 3)) / 50}, y=y, name="two")
@@ -287,6 +291,7 @@ def test_a_quantization_aware_model_takes_it_as_well(model, data):
     assert np.mean(got.argmax(1) == expected.argmax(1)) >= 0.99
 
 
+@SLOW
 def test_without_preparations_only_the_classes_and_the_source_are_added():
     data = SOURCES["words"](None)
     keras = backend.keras()
