@@ -278,7 +278,9 @@ def raw(dataset: Any) -> Any:
 def first(dataset: Any, count: int) -> Any:
     """The first `count` examples of a data set (all where it has fewer)."""
     held, steps = _held.get(dataset, (None, ()))
-    return dataset_of(held.take(slice(count)), steps) if isinstance(held, Rows) else dataset.take(count)
+    if isinstance(held, Stream):
+        return dataset_of(in_memory(dataset_of(held).take(count)), steps)
+    return dataset.take(count) if held is None else dataset_of(held.take(slice(count)), steps)
 
 
 def to_arrays(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
