@@ -2,14 +2,15 @@
 
 FOLDER holds grocery10.zip (356 training photographs in class folders) and cifar10. Three things are measured:
 
-grocery10: photographs read, decoded to 112 x 112, kept in memory, and for each epoch cropped to 96 x 96, mirrored, and changed in
-  brightness and contrast, in batches of 32, by
+grocery10: photographs read, decoded to 112 x 112, kept in memory, and for each epoch cropped to 96 x 96, mirrored, and changed in brightness,
+  contrast, saturation and hue (in rows called "light": brightness and contrast only), in batches of 32, by
     tfopt: `image_folder` and the pipeline that `train` uses;
     keras: `keras.utils.image_dataset_from_directory(...).cache()` and Keras 3's augmentation layers mapped over batches, as its guide shows
       (https://keras.io/guides/preprocessing_layers/);
     map: what most tutorials write: a map an example that decodes, `cache()`, `shuffle`, a map an example that augments, `batch`.
-  "first epoch" is from making the data set to the last batch of its first epoch; "steady" an epoch later on. In turns: in each turn each
-  contender makes its data set anew. Ratios are medians over the turns of images a second of tfopt by those of the other.
+  "making" is what comes before the first batch is asked for (tfopt makes and looks through validation and test as well), "first epoch" goes from
+  there to its last batch, "steady" is an epoch later on. In turns: in each turn each contender makes its data set anew. Ratios are medians
+  over the turns of images a second of tfopt by those of the other.
 CIFAR-10: batches of 128, moved and mirrored, beside what a ResNet-8 trains on: how many times as much the pipeline gives.
 memory: what the process holds (resident) at the tenths of an epoch of CIFAR-10, from the second epoch on, and over epochs of grocery10.
 
@@ -40,27 +41,24 @@ RESULTS = Path(__file__).parent / "results" / "input.json"
 DECODED, CROPPED, BATCH, STEADY = 112, 96, 32, 20
 CIFAR = tfopt.Fit(epochs=3, batch_size=128)
 CONTENDERS = ("tfopt", "keras", "map")
+COLORS = {"full": ("brightness", "contrast", "saturation", "hue"), "light": ("brightness", "contrast")}
 
 
-def by_tfopt(folder: Path):
-    steps = [
-        {"use": "random_crop", "size": [CROPPED, CROPPED]},
-        "random_flip",
-        {"use": "brightness", "amount": 0.2},
-        {"use": "contrast", "amount": 0.2},
-    ]
-    data = tfopt.datasets.image_folder(folder=folder, size=[DECODED, DECODED], preprocess=steps)
+def by_tfopt(folder: Path, colors: tuple[str, ...]):
+    moves = [{"use": "random_crop", "size": CROPPED}, {"use": "center_crop", "size": CROPPED}, "random_flip"]
+    data = tfopt.datasets.image_folder(folder=folder, size=[DECODED, DECODED], preprocess=[*moves, *colors])
     return pipelines.training_batches(data, tfopt.Fit(epochs=1 + STEADY, batch_size=BATCH))
 
 
-def by_keras(folder: Path):
+def by_keras(folder: Path, colors: tuple[str, ...]):
     tf, layers = backend.tensorflow(), keras.layers
-    augmentation = [
-        layers.RandomCrop(CROPPED, CROPPED),
-        layers.RandomFlip("horizontal"),
-        layers.RandomBrightness(0.2),
-        layers.RandomContrast(0.2),
-    ]
+    made = {
+        "brightness": lambda: layers.RandomBrightness(0.2),
+        "contrast": lambda: layers.RandomContrast(0.2),
+        "saturation": lambda: layers.RandomSaturation((0.4, 0.6)),
+        "hue": lambda: layers.RandomHue(0.05),
+    }
+    augmentation = [layers.RandomCrop(CROPPED, CROPPED), layers.RandomFlip("horizontal"), *(made[color]() for color in colors)]
 
     def augmented(x, y):
         for layer in augmentation:
@@ -72,11 +70,17 @@ def by_keras(folder: Path):
     return dataset.repeat(1 + STEADY)
 
 
-def by_map(folder: Path):
+def by_map(folder: Path, colors: tuple[str, ...]):
     tf = backend.tensorflow()
     files = sorted(map(str, (folder / "train").rglob("*.jpg")))
     names = sorted({Path(file).parent.name for file in files})
     labels = [names.index(Path(file).parent.name) for file in files]
+    changed = {
+        "brightness": lambda image: tf.image.random_brightness(image, 0.2),
+        "contrast": lambda image: tf.image.random_contrast(image, 0.8, 1.2),
+        "saturation": lambda image: tf.image.random_saturation(image, 0.8, 1.2),
+        "hue": lambda image: tf.image.random_hue(image, 0.05),
+    }
 
     def decoded(file, label):
         image = tf.io.decode_jpeg(tf.io.read_file(file), channels=3)
@@ -84,7 +88,8 @@ def by_map(folder: Path):
 
     def augmented(image, label):
         image = tf.image.random_flip_left_right(tf.image.random_crop(image, [CROPPED, CROPPED, 3]))
-        image = tf.image.random_contrast(tf.image.random_brightness(image, 0.2), 0.8, 1.2)
+        for color in colors:
+            image = changed[color](image)
         return tf.clip_by_value(image, 0.0, 1.0), label
 
     dataset = tf.data.Dataset.from_tensor_slices((files, labels)).map(decoded, num_parallel_calls=tf.data.AUTOTUNE).cache()
@@ -94,23 +99,26 @@ def by_map(folder: Path):
 
 def turn(folder: Path) -> dict:
     """Images a second, by wall and by CPU time, of each contender."""
-    return {name: measured(globals()[f"by_{name}"], folder) for name in CONTENDERS}
+    return {kind: {name: measured(globals()[f"by_{name}"], folder, colors) for name in CONTENDERS} for kind, colors in COLORS.items()}
 
 
-def measured(make, folder: Path) -> dict:
-    wall, cpu, counts, epochs = time.perf_counter(), time.process_time(), [], []
-    iterator = iter(make(folder))
+def measured(make, folder: Path, colors: tuple[str, ...]) -> dict:
     per_epoch = -(-len(list((folder / "train").rglob("*.jpg"))) // BATCH)
+    times, counts = [_now()], []
+    dataset = make(folder, colors)
+    times.append(_now())
+    iterator = iter(dataset)
     for _ in range(1 + STEADY):
         counts.append(sum(len(next(iterator)[1]) for _ in range(per_epoch)))
-        now = time.perf_counter(), time.process_time()
-        epochs.append((now[0] - wall, now[1] - cpu))
-        wall, cpu = now
-    steady = [statistics.median(kind) for kind in zip(*epochs[1:], strict=True)]
-    return {
-        name: {"wall": counts[0] / seconds[0], "cpu": counts[0] / seconds[1]}
-        for name, seconds in (("first epoch", epochs[0]), ("steady", steady))
-    }
+        times.append(_now())
+    making, first, *later = [(wall - before[0], cpu - before[1]) for before, (wall, cpu) in zip(times, times[1:], strict=False)]
+    steady = tuple(statistics.median(kind) for kind in zip(*later, strict=True))
+    rows = {"making": making, "first epoch": first, "steady": steady}
+    return {name: {"wall": counts[0] / seconds[0], "cpu": counts[0] / seconds[1]} for name, seconds in rows.items()}
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 def resident() -> float:
@@ -143,7 +151,7 @@ def cifar(folder: Path) -> dict:
 def flat(folder: Path) -> list[float]:
     """MB held after each epoch of grocery10."""
     held = []
-    for number, _ in enumerate(by_tfopt(folder)):
+    for number, _ in enumerate(by_tfopt(folder, COLORS["full"])):
         if number % 12 == 11:
             held.append(resident())
     return held
@@ -173,17 +181,18 @@ def main() -> int:
 
 
 def show(saved: dict) -> None:
-    table = Table(
-        "grocery10", *CONTENDERS, "by keras", "by map", "CPU by keras", "CPU by map", title="images a second, and tfopt's by theirs"
-    )
-    for row in ("first epoch", "steady"):
-        speed = [f"{statistics.median(turn[name][row]['wall'] for turn in saved['turns']):,.0f}" for name in CONTENDERS]
-        ratios = [
-            f"{statistics.median(turn['tfopt'][row][kind] / turn[other][row][kind] for turn in saved['turns']):.2f}"
-            for kind in ("wall", "cpu")
-            for other in CONTENDERS[1:]
-        ]
-        table.add_row(row, *speed, *ratios)
+    ratios = ("by keras", "by map", "CPU by keras", "CPU by map")
+    table = Table("grocery10", *CONTENDERS, *ratios, title="images a second, and tfopt's by theirs")
+    for colors in COLORS:
+        for row in ("making", "first epoch", "steady"):
+            turns = [turn[colors] for turn in saved["turns"]]
+            speed = [f"{statistics.median(turn[name][row]['wall'] for turn in turns):,.0f}" for name in CONTENDERS]
+            quotients = [
+                f"{statistics.median(turn['tfopt'][row][kind] / turn[other][row][kind] for turn in turns):.2f}"
+                for kind in ("wall", "cpu")
+                for other in CONTENDERS[1:]
+            ]
+            table.add_row(f"{row}, light" if colors == "light" else row, *speed, *quotients)
     console = Console(width=120)
     console.print(table)
     speeds = saved["cifar"]

@@ -160,6 +160,26 @@ def test_examples_are_augmented_each_in_its_own_way_and_anew_each_epoch():
     assert (x[0] != x[1]).any(axis=(1, 2, 3)).mean() > 0.9
 
 
+@pytest.mark.parametrize("first", [{"use": "random_crop", "size": [9, 7]}, {"use": "pad_and_crop", "padding": 3}])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_moves_that_are_made_as_one_are_those_made_one_after_the_other(first, kind):
+    tf = backend.tensorflow()
+    x = np.random.default_rng(0).integers(0, 256, (40, 12, 11, 3)).astype(kind)
+    crop = {"use": "center_crop", "size": [8, 6]}
+    steps = preprocessing.calls(["rescale", first, crop, {"use": "random_flip", "vertical": True}, "brightness"])
+    together, y = preprocessing.applied(x, np.arange(40), steps, [3, 4])
+    apart = x
+    for number, step in enumerate(steps):
+        seed = tf.random.experimental.stateless_fold_in([3, 4], number)
+        apart, _ = (
+            preprocessing.applied(apart, y, [step])
+            if step.use not in preprocessing.AUGMENTATIONS
+            else (preprocessing.AUGMENTATIONS[step.use](apart, y, seed, **step.options))
+        )
+    assert together.shape == (40, 8, 6, 3)
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+
+
 def test_only_training_batches_are_augmented():
     def rows(x):
         return {np.rint(np.asarray(one) / 2 * 255).astype(np.uint8).tobytes() for one in x}

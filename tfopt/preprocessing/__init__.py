@@ -178,14 +178,41 @@ def _call(step: str | Mapping[str, Any]) -> Call:
 def applied(x: Any, y: Any, steps: Sequence[Call], seed: Any = None) -> tuple[Any, Any]:
     """A batch with all steps done, in their order; without a `seed` the augmentations are left out."""
     tf = backend.tensorflow()
-    for number, step in enumerate(steps):
+    numbered = [(number, step) for number, step in enumerate(steps) if seed is not None or not is_augmentation(step)]
+    for run in _runs(numbered, x, y):
+        seeded = [
+            (step.use, tf.random.experimental.stateless_fold_in(seed, number), step.options) for number, step in run if seed is not None
+        ]
+        step = run[0][1]
         function = tf.autograph.experimental.do_not_convert(STEPS[step.use])  # they are operations already, and so are built faster
-        if is_augmentation(step):
-            if seed is not None:
-                x, y = function(x, y, tf.random.experimental.stateless_fold_in(seed, number), **step.options)
+        if len(run) > 1:
+            x, y = augmenting.moved(x, y, seeded)
+        elif is_augmentation(step):
+            x, y = function(x, y, seeded[0][1], **step.options)
         else:
             x = function(x, **step.options)
     return x, y
+
+
+def _runs(steps: list[tuple[int, Call]], x: Any, y: Any) -> list[list[tuple[int, Call]]]:
+    """The steps in the order in which they are done, those together that are one move of whole pixels.
+
+    Bytes are moved before they become floats, of which there may be less then. Boxes are moved step by step: each looks at what is left.
+    """
+    runs: list[list[tuple[int, Call]]] = []
+    for one in steps:
+        if runs and not isinstance(y, dict) and any(map(is_augmentation, (one[1], runs[-1][0][1]))) and _are_one([*runs[-1], one]):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    pixels = getattr(x, "dtype", None) == "uint8" and len(x.shape) == 4
+    if pixels and len(runs) > 1 and len(runs[1]) > 1 and runs[0][0][1].use == "rescale" and not runs[0][0][1].options.get("offset"):
+        runs[:2] = runs[1], runs[0]
+    return runs
+
+
+def _are_one(run: list[tuple[int, Call]]) -> bool:
+    return augmenting.are_one([step.use for _, step in run])
 
 
 def is_augmentation(step: Call) -> bool:

@@ -33,12 +33,24 @@ def slanted(angle: Any, across: Any, down: Any) -> Any:
     )
 
 
+def chained(first: Any, second: Any) -> Any:
+    """The matrices of a move behind another; what the first put outside of its image is not black, but what was there before."""
+    tf = backend.tensorflow()
+    turn = first[:, :, :2]
+    return tf.concat([turn @ second[:, :, :2], turn @ second[:, :, 2:] + first[:, :, 2:]], 2)
+
+
 def upright(
-    x: Any, y: Any, matrices: Any, size: tuple[int, int] | None = None, method: Literal["nearest", "bilinear"] = "bilinear"
+    x: Any,
+    y: Any,
+    matrices: Any,
+    size: tuple[int, int] | None = None,
+    method: Literal["nearest", "bilinear"] = "bilinear",
+    dtype: Any = None,
 ) -> tuple[Any, Any]:
     """The batch with matrices that neither turn nor shear, at a third of `turned`'s time.
 
-    x: (n, height, width, channels) of any numbers, which keep their dtype. size: height and width of the new images.
+    x: (n, height, width, channels) of any numbers. size: height and width of the new images. dtype: of the result, by default that of x.
     """
     tf = backend.tensorflow()
     (height, width), (new_height, new_width) = x.shape[1:3], size or x.shape[1:3]
@@ -49,7 +61,7 @@ def upright(
     left, right = _ends(matrices[:, 0, 2], matrices[:, 0, 0], new_width, width, wide)
     numbers = tf.range(tf.shape(x)[0])
     new = tf.image.crop_and_resize(padded, tf.stack([top, left, bottom, right], 1), numbers, [new_height, new_width], method=method)
-    return _shaped(new, x, (new_height, new_width)), boxes_moved(y, matrices, (height, width), (new_height, new_width))
+    return _shaped(new, x, (new_height, new_width), dtype), boxes_moved(y, matrices, (height, width), (new_height, new_width))
 
 
 def _ends(move: Any, factor: Any, new: int, old: int, padded: int) -> tuple[Any, Any]:
@@ -82,9 +94,9 @@ def _from_the_corner(matrices: Any, height: int, width: int) -> Any:
     return tf.pad(flat, [[0, 0], [0, 2]])
 
 
-def _shaped(new: Any, x: Any, size: tuple[int, int]) -> Any:
+def _shaped(new: Any, x: Any, size: tuple[int, int], dtype: Any = None) -> Any:
     tf = backend.tensorflow()
-    return tf.ensure_shape(tf.cast(new, x.dtype), [x.shape[0], *size, x.shape[3]])
+    return tf.ensure_shape(tf.cast(new, dtype or x.dtype), [x.shape[0], *size, x.shape[3]])
 
 
 def boxes_moved(y: Any, matrices: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:

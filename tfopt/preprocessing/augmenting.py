@@ -15,6 +15,7 @@ behind them takes the middle of it, and of a training example, which has that si
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,7 +23,7 @@ from pydantic import Field
 from .. import backend, options
 from ..errors import DataError
 from ._drawing import Amount, Range, Shares, Side, Size, happens, images, integers, split, uniform
-from ._geometry import slanted, stretched, turned, upright
+from ._geometry import chained, slanted, stretched, turned, upright
 
 
 @options.checked
@@ -31,11 +32,14 @@ def random_flip(x: Any, y: Any, seed: Any, *, vertical: bool = False) -> tuple[A
 
     vertical: also up and down exchanged, with an even chance of its own.
     """
+    return moved(x, y, [("random_flip", seed, {"vertical": vertical})])
+
+
+def _flips(count: Any, shape: Any, seed: Any, *, vertical: bool = False) -> tuple[Any, tuple[int, int]]:
     tf = backend.tensorflow()
-    x = images(x, "random_flip")
-    count, zero, (across, down) = tf.shape(x)[0], tf.zeros([tf.shape(x)[0]]), split(seed)
+    zero, (across, down) = tf.zeros([count]), split(seed)
     signs = [tf.where(happens(one, count, 0.5), -1.0, 1.0) for one in (across, down)]
-    return upright(x, y, stretched(zero, zero, signs[0], signs[1] if vertical else 1.0), method="nearest")
+    return stretched(zero, zero, signs[0], signs[1] if vertical else 1.0), tuple(shape[:2])
 
 
 @options.checked
@@ -45,10 +49,12 @@ def pad_and_crop(x: Any, y: Any, seed: Any, *, padding: Annotated[int, Field(ge=
     All (2 * padding + 1)**2 places are equally likely. With 4 pixels on 32x32 images, and `random_flip`, this is the customary
     augmentation of CIFAR-10 (He et al. 2016, arXiv:1512.03385, section 4.2).
     """
-    tf = backend.tensorflow()
-    x = images(x, "pad_and_crop")
-    moves = [tf.cast(integers(one, tf.shape(x)[0], -padding, padding + 1), tf.float32) for one in split(seed)]
-    return upright(x, y, stretched(*moves), method="nearest")
+    return moved(x, y, [("pad_and_crop", seed, {"padding": padding})])
+
+
+def _shifts(count: Any, shape: Any, seed: Any, *, padding: int = 4) -> tuple[Any, tuple[int, int]]:
+    moves = [backend.tensorflow().cast(integers(one, count, -padding, padding + 1), "float32") for one in split(seed)]
+    return stretched(*moves), tuple(shape[:2])
 
 
 @options.checked
@@ -62,25 +68,28 @@ def random_crop(x: Any, y: Any, seed: Any, *, size: Size) -> tuple[Any, Any]:
     Raises:
       DataError: the images are smaller.
     """
-    tf = backend.tensorflow()
-    x = images(x, "random_crop")
-    size = sides(size, x, "random_crop")
-    free = [old - new for old, new in zip(x.shape[1:3], size, strict=True)]
+    return moved(x, y, [("random_crop", seed, {"size": size})])
+
+
+def _pieces(count: Any, shape: Any, seed: Any, *, size: int | list[int]) -> tuple[Any, tuple[int, int]]:
+    size = sides(size, shape, "random_crop")
+    free = [old - new for old, new in zip(shape, size, strict=False)]
     down, across = (
-        tf.cast(integers(one, tf.shape(x)[0], 0, room + 1), tf.float32) - room / 2 for one, room in zip(split(seed), free, strict=True)
+        backend.tensorflow().cast(integers(one, count, 0, room + 1), "float32") - room / 2
+        for one, room in zip(split(seed), free, strict=True)
     )
-    return upright(x, y, stretched(across, down), size, method="nearest")
+    return stretched(across, down), size
 
 
-def sides(size: int | list[int], x: Any, step: str) -> tuple[int, int]:
-    """Height and width of a piece of the images x.
+def sides(size: int | list[int], shape: Any, step: str) -> tuple[int, int]:
+    """Height and width of a piece of images of this shape.
 
     Raises:
       DataError: they are smaller.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    if height > x.shape[1] or width > x.shape[2]:
-        raise DataError(f"{step}: size = {size} is larger than the images of {x.shape[1]}x{x.shape[2]}; give a smaller one")
+    if height > shape[0] or width > shape[1]:
+        raise DataError(f"{step}: size = {size} is larger than the images of {shape[0]}x{shape[1]}; give a smaller one")
     return height, width
 
 
@@ -94,9 +103,38 @@ def center_crop(x: Any, *, size: Size) -> Any:
       DataError: the images are smaller.
     """
     x = images(x, "center_crop")
-    height, width = sides(size, x, "center_crop")
+    height, width = sides(size, x.shape[1:], "center_crop")
     top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
     return x[:, top : top + height, left : left + width]
+
+
+def _middles(count: Any, shape: Any, seed: Any, *, size: int | list[int]) -> tuple[Any, tuple[int, int]]:
+    size, zero = sides(size, shape, "center_crop"), backend.tensorflow().zeros([count])
+    down, across = ((old - new) // 2 - (old - new) / 2 for old, new in zip(shape, size, strict=False))
+    return stretched(zero + across, zero + down), size
+
+
+# What moves whole pixels, as (count, shape, seed, **options) -> the matrices of that many images, and the new height and width.
+_MOVES = {"random_flip": _flips, "pad_and_crop": _shifts, "random_crop": _pieces, "center_crop": _middles}
+
+
+def are_one(names: Sequence[str]) -> bool:
+    """Whether steps of these names are one move of whole pixels: each takes from inside of what the one before left."""
+    return all(name in _MOVES for name in names) and "pad_and_crop" not in names[1:]
+
+
+def moved(x: Any, y: Any, steps: Sequence[tuple[str, Any, Mapping[str, Any]]]) -> tuple[Any, Any]:
+    """The steps (name, seed, options) that are one move, in one operation: half the time of a crop and a flip one after the other.
+
+    Bytes come out as floats from 0 to 255 where there are several steps, and else as bytes.
+    """
+    tf = backend.tensorflow()
+    x = images(x, steps[0][0])
+    count, size, matrices = tf.shape(x)[0], tuple(x.shape[1:3]), None
+    for name, seed, options_ in steps:
+        own, size = _MOVES[name](count, size, seed, **options_)
+        matrices = own if matrices is None else chained(matrices, own)
+    return upright(x, y, matrices, size, method="nearest", dtype=x.dtype if len(steps) == 1 else tf.float32)
 
 
 @options.checked
@@ -113,7 +151,7 @@ def resized_crop(
     tf = backend.tensorflow()
     x = images(x, "resized_crop")
     count, (height, width), seeds = tf.shape(x)[0], x.shape[1:3], split(seed, 4)
-    size = (height, width) if size is None else sides(size, x, "resized_crop")
+    size = (height, width) if size is None else sides(size, x.shape[1:], "resized_crop")
     area = uniform(seeds[0], count, *scale) * (height * width)
     shape = tf.exp(uniform(seeds[1], count, *map(math.log, ratio)))
     lengths = [tf.clip_by_value(tf.sqrt(one), min(2.0, old), old) for one, old in ((area * shape, width), (area / shape, height))]

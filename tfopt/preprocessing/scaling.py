@@ -31,7 +31,8 @@ def rescale(x: Any, *, scale: float = 1 / 255, offset: float = 0.0) -> Any:
         return {name: rescale(one, scale=scale, offset=offset) if one.dtype == tf.uint8 else one for name, one in x.items()}
     tf = backend.tensorflow()
     # Multiplied, not divided: TensorFlow's graph optimizer rewrites a division into this in some graphs and not in others.
-    return tf.cast(x, tf.float32) * np.float32(scale) + np.float32(offset)
+    x = tf.cast(x, tf.float32) * np.float32(scale)
+    return x + np.float32(offset) if offset else x
 
 
 @options.checked
