@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,32 @@ class Rows:
         x, _ = self._tensors
         return tf.map_fn(self.read, nested(lambda one: tf.gather(one, numbers), x), fn_output_signature=self.spec)
 
+    def failure(self) -> str | None:
+        """The first row that can't be read, as a sentence that names its file; None where all can be. Reads all in front of it."""
+        tf = backend.tensorflow()
+        if self.read is None:
+            return None
+        x, _ = self._tensors
+
+        numbers = tf.data.Dataset.range(len(self))
+        examples = numbers.map(
+            lambda number: self.read(nested(lambda one: one[number], x)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        read = 0
+        try:
+            for _ in examples:
+                read += 1
+        except tf.errors.OpError as error:
+            return f"{self._name_of(read)}: can't be read any more ({_in_short(error)}); repair it, or leave it out"
+        return None
+
+    def _name_of(self, number: int) -> str:
+        for one in self.x.values() if isinstance(self.x, dict) else [self.x]:
+            if one.ndim == 1 and one.dtype.kind in "OSU":
+                path = one[number]
+                return path.decode(errors="replace") if isinstance(path, bytes) else str(path)
+        return f"example {number}"
+
     @functools.cached_property
     def _tensors(self) -> tuple[Any, Any]:
         tf = backend.tensorflow()
@@ -101,6 +128,12 @@ class Rows:
         if self.cache == MEMORY:
             return _Memory(len(self), self.spec)
         return _Disk(Path(self.cache), len(self), self.spec)
+
+
+def _in_short(error: Any) -> str:
+    """What TensorFlow says, without the nodes of its graph around it."""
+    line = (error.message.splitlines() or [""])[0]
+    return re.sub(r"Error in user-defined function .*? with iterator: \S+: |\{\{.*?\}\}\s*|\s*\[Op:.*", "", line)[:300].rstrip(".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +194,7 @@ class _Memory:
 
     def __init__(self, count: int, spec: Any):
         tf = backend.tensorflow()
-        _check_memory(count * math.prod(spec.shape) * spec.dtype.size)
+        check_memory(count * math.prod(spec.shape) * spec.dtype.size)
         # made directly, since in a strategy's scope tf.Variable would make one for each of its devices
         with tf.init_scope(), tf.device("CPU:0"):
             self.values = backend.plain_variable(tf.zeros([count, *spec.shape], spec.dtype))
@@ -182,7 +215,12 @@ class _Memory:
         return tf.cond(tf.reduce_all(tf.gather(self.there, numbers)), lambda: tf.gather(self.values, numbers), fresh)
 
 
-def _check_memory(needed: int) -> None:
+def check_memory(needed: int) -> None:
+    """Refuses what takes more bytes than are free.
+
+    Raises:
+      DataError: it does.
+    """
     free = importlib.import_module("psutil").virtual_memory().available
     if needed > free:  # TensorFlow would ask for it and be killed
         raise DataError(

@@ -20,17 +20,19 @@ global seed changes nothing, and neither does the number of threads.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import socket
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import backend, preprocessing
 from ._rows import Rows, Stream, nested
+from ._rows import check_memory as check_memory  # for sources that hold examples themselves
 from .errors import DataError, OptionError
 from .types import Call, Data, Fit
 
@@ -89,11 +91,12 @@ def _counted(count: int) -> Callable[[Any], Any]:
 def _evaluated(held: Rows | Stream, steps: tuple[Call, ...], batch_size: int) -> Any:
     """Batches in the examples' own order, prepared."""
     tf = backend.tensorflow()
+    as_it_stands = tf.autograph.experimental.do_not_convert  # it is graph code already, and rewriting it takes half of a second
     if isinstance(held, Rows):
-        raw = tf.data.Dataset.range(len(held)).batch(batch_size).map(held.fetch, num_parallel_calls=tf.data.AUTOTUNE)
+        raw = tf.data.Dataset.range(len(held)).batch(batch_size).map(as_it_stands(held.fetch), num_parallel_calls=tf.data.AUTOTUNE)
     else:
         raw = held.dataset().batch(batch_size)
-    return raw.map(lambda x, y: preprocessing.applied(x, y, steps), num_parallel_calls=tf.data.AUTOTUNE)
+    return raw.map(as_it_stands(lambda x, y: preprocessing.applied(x, y, steps)), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def behind(dataset: Any) -> tuple[Rows | Stream, tuple[Call, ...]]:
@@ -106,6 +109,21 @@ def behind(dataset: Any) -> tuple[Rows | Stream, tuple[Call, ...]]:
         size(dataset)
         _held[dataset] = in_memory(dataset), ()
     return _held[dataset]
+
+
+@contextlib.contextmanager
+def failures_named(*datasets: Any) -> Iterator[None]:
+    """Inside, a file of these data sets that can't be read, since it is damaged where no check saw it or has gone meanwhile, ends in a
+    DataError that names it, where TensorFlow only says that some decoder failed.
+    """
+    try:
+        yield
+    except backend.tensorflow().errors.OpError as error:
+        for dataset in datasets:
+            held, _ = _held.get(dataset, (None, ()))
+            if isinstance(held, Rows) and (failure := held.failure()):
+                raise DataError(failure) from error
+        raise
 
 
 def in_memory(dataset: Any) -> Rows:
@@ -145,6 +163,8 @@ def training_batches(
     if not 0 <= first_step <= plan.steps:
         raise OptionError(f"first_step = {first_step}: should be from 0 to the {plan.steps} steps of an epoch")
     epochs, parallel = tf.data.Dataset.range(first_epoch, fit.epochs), {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    if data.augmentation is None:  # which may need autograph, as ours does not
+        plan.batch, plan.finished = map(tf.autograph.experimental.do_not_convert, (plan.batch, plan.finished))
     steps = (fit.epochs - first_epoch) * plan.steps - first_step
     if fit.service is not None:
         batches = _served(plan, first_epoch * plan.steps + first_step, steps)
@@ -285,7 +305,9 @@ def first(dataset: Any, count: int) -> Any:
 
 def to_arrays(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
     """The first `limit` examples of a data set (all without it) as numpy arrays: x (n, *input_shape) and y (n, ...), or dicts of such."""
-    chunks = list(batches(dataset if limit is None else first(dataset, limit), 1024).as_numpy_iterator())
+    dataset = dataset if limit is None else first(dataset, limit)
+    with failures_named(dataset):
+        chunks = list(batches(dataset, 1024).as_numpy_iterator())
     if not chunks:
         return tuple(nested(_no_example, spec) for spec in dataset.element_spec)
     return tuple(nested(lambda *parts: np.concatenate(parts), *parts) for parts in zip(*chunks, strict=True))

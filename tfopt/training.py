@@ -67,7 +67,11 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
     first = keeper.resume(model)
     if first < fit.epochs:
         # The first is what several short fits in one process do by their nature, the second what the first masks of a tiny model are.
-        with backend.log_without("triggered tf.function retracing"), backend.log_without("is slow compared to the batch time"):
+        with (
+            backend.log_without("triggered tf.function retracing"),
+            backend.log_without("is slow compared to the batch time"),
+            pipelines.failures_named(data.train, data.validation),
+        ):
             model.fit(
                 pipelines.training_batches(data, fit, first_epoch=first),
                 epochs=fit.epochs,

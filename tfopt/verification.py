@@ -65,9 +65,10 @@ def reference(model: Any, data: Data) -> Reference:
     batch = pipelines.nested(lambda shape, dtype: tf.TensorSpec([None, *shape], dtype), data.input_shape, data.input_dtype)
     predict = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(batch)
     outputs, labels = [], []
-    for x, y in pipelines.batches(data.test, BATCH):
-        outputs.append(predict(x).numpy())
-        labels.append(y.numpy())
+    with pipelines.failures_named(data.test):
+        for x, y in pipelines.batches(data.test, BATCH):
+            outputs.append(predict(x).numpy())
+            labels.append(y.numpy())
     if not outputs:
         raise DataError(f"{data.name}: {_EMPTY}")
     return Reference(np.concatenate(outputs).astype(np.float32), np.concatenate(labels))
@@ -186,7 +187,8 @@ def _shapes(shapes: list[tuple[int, ...]]) -> str:
 
 
 def _outputs(session: Session, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    parts = [(session.run(x), y) for x, y in pipelines.batches(data.test, BATCH).as_numpy_iterator()]
+    with pipelines.failures_named(data.test):
+        parts = [(session.run(x), y) for x, y in pipelines.batches(data.test, BATCH).as_numpy_iterator()]
     outputs, labels = zip(*parts, strict=True) if parts else ((np.zeros((0, data.num_classes)),), (np.zeros(0, np.int32),))
     return np.concatenate(outputs), np.concatenate(labels)
 
