@@ -118,7 +118,7 @@ def test_a_small_resnet_learns_groceries_from_scratch(grocery):
     low, high = _wilson(right, len(y))
     print(f"grocery10: {right / len(y):.1%} of {len(y)} test pictures, 95 % interval {low:.1%} to {high:.1%}; chance 10 %")
     assert right / len(y) >= 0.35
-    assert low > 0.15
+    assert low > 0.3
 
 
 def _wilson(right, count, z=1.96):
