@@ -369,23 +369,27 @@ def test_a_json_that_no_data_can_be_made_of(tmp_path, tree, message):
         coco(tmp_path, tree)
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "reason"),
-    [
-        (("images", "file_name"), "../../etc/passwd", "leads out of the pictures' folder"),
-        (("images", "file_name"), "/etc/passwd", "leads out of the pictures' folder"),
-        (("images", "file_name"), "gone.jpg", "is not in the pictures' folder"),
-        (("images", "width"), 63, "its annotation says 63 x 48"),
-        (("annotations", "bbox"), [1, 2, 3], "should be x, y, width and height"),
-        (("annotations", "bbox"), [1, 2, 3, float("nan")], "should be x, y, width and height"),
-        (("annotations", "bbox"), None, "has an annotation that is wrong: bbox"),
-        (("annotations", "category_id"), 55, "category 55, which there is not"),
-    ],
-)
-def test_one_wrong_annotation_costs_its_picture_only(tmp_path, place, value, reason):
-    data = coco(tmp_path, changed(place, value))
-    assert len(all_boxes(data)) == 19
-    assert [note for note in data.notes if note.startswith("1 of 20 pictures") and reason in note]
+WRONG = [
+    (("images", "file_name"), "../../etc/passwd", "leads out of the pictures' folder"),
+    (("images", "file_name"), "/etc/passwd", "leads out of the pictures' folder"),
+    (("images", "file_name"), "gone.jpg", "is not in the pictures' folder"),
+    (("images", "width"), 63, "its annotation says 63 x 48"),
+    (("annotations", "bbox"), [1, 2, 3], "[1.0, 2.0, 3.0], which should be x, y, width and height"),
+    (("annotations", "bbox"), [1, 2, 3, float("nan")], "nan], which should be x, y, width and height"),
+    (("annotations", "bbox"), None, "has an annotation that is wrong: bbox"),
+    (("annotations", "category_id"), 55, "category 55, which there is not"),
+]
+
+
+def test_a_wrong_annotation_costs_its_picture_only(tmp_path):
+    tree = coco_tree()
+    for number, ((key, field), value, _) in enumerate(WRONG):
+        tree[key][number][field] = value
+    data = coco(tmp_path, tree, corrupt=0.5)
+    assert set(all_boxes(data)) == {f"{number:03}.jpg" for number in range(len(WRONG), 20)}
+    (note,) = [note for note in data.notes if note.startswith(f"{len(WRONG)} of 20 pictures")]
+    for _, _, reason in WRONG:
+        assert reason in note
 
 
 def test_tables_by_part_say_what_they_lack(tmp_path):
