@@ -11,7 +11,7 @@ import numpy as np
 from .. import options
 from ..errors import DataError, OptionError, shown
 from ..types import Data
-from . import _building, _columns, _files, _labels, _tables, _times, _unpacking, _windows
+from . import _building, _columns, _files, _folders, _labels, _tables, _times, _unpacking, _windows
 from ._building import Count, Preprocess, Seed, Share
 from ._tables import Table
 from ._windows import Series
@@ -67,16 +67,10 @@ def time_series(
         raise OptionError("labels or label: one of them should say where the anomalies are: a JSON file of stretches of time, or a column")
     _check_shares(validation, test)
     _times.check_form(time_format)
-    paths = _paths(file)
-    known = None if labels is None else _times.read_labels(labels)
-    every, columns = [], None
-    for path, shown_as in paths.items():
-        table = _tables.table_of(path, delimiter=delimiter, encoding=encoding)
-        taken = _taken(table, time, values, label)
-        if columns not in (None, taken):
-            raise DataError(f"{path}: has the columns {', '.join(taken)}, the files before it {', '.join(columns)}; should be the same")
-        columns = taken
-        every.append(_series(table, shown_as, taken, label, None if known is None else (known, str(labels)), time_format))
+    known = None if labels is None else (_times.read_labels(labels), str(labels))
+    tables = [(_tables.table_of(path, delimiter=delimiter, encoding=encoding), shown_as) for path, shown_as in _paths(file).items()]
+    columns = _common_columns([table for table, _ in tables], time, values, label)
+    every = [_series(table, shown_as, columns, label, known, time_format) for table, shown_as in tables]
     _check_lengths(every, length)
     if split == "time":
         stretches = [_windows.by_time(series, validation, test) for series in every]
@@ -123,10 +117,19 @@ def _paths(file: Any) -> dict[Path, str]:
     if not path.exists():
         raise DataError(f"file = {path}: there is no such file or folder; name a CSV file, or a folder of them")
     folder = _files.existing_folder(_unpacking.folder_of(path))
-    found = sorted(folder.rglob("*.csv"))
+    found = [one for one in _folders.files_below(folder) if one.suffix.lower() == ".csv"]
     if not found:
         raise DataError(f"file = {path}: holds no .csv files; name the folder that they are in, or a list of them")
     return {one: one.relative_to(folder).as_posix() for one in found}
+
+
+def _common_columns(tables: Sequence[Table], time: str | None, values: Names | None, label: str | None) -> tuple[str, ...]:
+    """The time column, then those of the values, the same in all tables."""
+    columns = _taken(tables[0], time, values, label)
+    for table in tables[1:]:
+        if (own := _taken(table, time, values, label)) != columns:
+            raise DataError(f"{table.path}: has the columns {', '.join(own)}, the files before it {', '.join(columns)}; should be the same")
+    return columns
 
 
 def _taken(table: Table, time: str | None, values: Names | None, label: str | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, OptionError, nearest, shown
+from ..errors import DataError, OptionError, shown
 from . import _columns, _tables
 from ._tables import Table
 
@@ -82,8 +82,9 @@ def stretches_for(path: Path, labels: dict[str, list[Stretch]], source: str) -> 
     whole = "/" + path.resolve().as_posix()
     if keys := [key for key in labels if whole.endswith("/" + key)]:
         return labels[max(keys, key=len)]
-    close = difflib.get_close_matches("/".join(path.parts[-2:]), labels, n=3)
-    near = nearest(path.name, close) if close else f"there are: {', '.join(sorted(labels)[:5])}"
+    names = {key.rpartition("/")[2]: key for key in labels}
+    close = [names[name] for name in difflib.get_close_matches(path.name, names)]
+    near = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(map(shown, sorted(labels)[:5]))}"
     raise DataError(f"{source}: has no key that the path {path} ends in; {near}; a series without anomalies has an empty list there")
 
 
