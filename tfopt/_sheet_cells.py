@@ -80,7 +80,7 @@ def _picture(axes: Any, values: np.ndarray, facts: Mapping[str, Any], limits: Li
 def _spectrogram(axes: Any, values: np.ndarray, facts: Mapping[str, Any], limits: Limits) -> None:
     """Of a wave: time to the right, frequency upwards, power in dB."""
     wave = np.nan_to_num(values.ravel().astype(np.float64))
-    length = min(256, len(wave))
+    length = max(1, min(256, len(wave) // 4))
     power, _, _ = _matplotlib("mlab").specgram(wave, NFFT=length, noverlap=length // 2, Fs=facts.get("rate", 2))
     axes.imshow(10 * np.log10(power + _QUIET), origin="lower", aspect="auto", cmap="magma")
 

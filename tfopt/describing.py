@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -161,8 +162,13 @@ def _batches(data: Data, held: Rows | Stream, steps: Sequence[Call]) -> Iterator
     try:
         yield from batches.map(lambda x, y: (x, preprocessing.applied(x, y, steps)[0], y)).as_numpy_iterator()
     except backend.tensorflow().errors.OpError as error:
-        first = (error.message.splitlines() or [""])[0][:300]
-        raise DataError(f"{data.name}: an example can't be read or prepared ({first}); repair it or leave it out") from error
+        raise DataError(f"{data.name}: an example can't be read or prepared ({_reason(error)}); repair it or leave it out") from error
+
+
+def _reason(error: Any) -> str:
+    """The first line of TensorFlow's message, without where in the graph it comes from."""
+    first = (error.message.splitlines() or [""])[0]
+    return re.sub(r"\{\{.*?\}\} ?|Error in user-defined function passed to .*? with iterator: \S+: ", "", first)[:300]
 
 
 def _batch_size(raw: Any, prepared: Any) -> int:
@@ -195,9 +201,10 @@ def _warnings(it: Description, outside: Mapping[str, int]) -> Iterator[str]:
     for copies in it.copies:
         if copies.split != copies.of:
             one, other = copies.pairs[0]
+            why = "; windows of a flat or periodic series may be alike by nature" if it.data.source.get("kind") == "series" else ""
             yield (
                 f"leak: {copies.count:,} of {it.examples[copies.split]:,} {copies.split} examples are in {copies.of}, too, byte for byte, "
-                f"such as {one} = {other}; remove them from one of the two, or the score is that of a model that has seen them"
+                f"such as {one} = {other}; remove them from one of the two, or the score is that of a model that has seen them{why}"
             )
     yield from _about_classes(it, outside)
     stages = {(one.split, one.input): one.stage for one in it.values}  # the last one: what a model gets
@@ -231,7 +238,7 @@ def _about_classes(it: Description, outside: Mapping[str, int]) -> Iterator[str]
         most, least = (by(it.classes, key=lambda name: it.classes[name]["train"]) for by in (max, min))
         yield (
             f"imbalance: train has {it.imbalance:.1f} times as many {what} of {most!r} as of {least!r} (warned above {IMBALANCED}); "
-            "a high accuracy may mean that the rare class is never found"
+            "a good average may hide that the rare class is never found"
         )
 
 
