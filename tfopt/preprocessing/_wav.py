@@ -139,7 +139,8 @@ def reader(kinds: Sequence[Kind], rate: int, samples: int) -> Callable[[Any], An
     """A function that reads one of the `rows` of files of these kinds as a wave, float32 (samples,) at `rate` samples a second.
 
     Integers come out in -1..1, floats as they are; channels as their mean; resampled as `scipy.signal.resample_poly` does it, by the
-    nearest ratio with a denominator up to 1,000; what is longer than `samples` is cut off at its end, what is shorter is filled up with zeros.
+    nearest ratio with a denominator up to 1,000; what is longer than `samples` is cut off at its end, what is shorter is filled up
+    with zeros.
     """
 
     def read(row: Any) -> Any:

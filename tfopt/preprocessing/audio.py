@@ -164,14 +164,16 @@ def background_noise(
     *,
     min_snr: float = 5.0,
     max_snr: float = 30.0,
+    share: Annotated[float, Field(gt=0, le=1)] = 0.8,
     color: Literal["white", "pink"] = "pink",
     folder: str | Path | None = None,
     rate: Whole = 16_000,
 ) -> tuple[Any, Any]:
-    """Each wave with noise of its own added: (n, samples) float32, cut off at -1 and 1.
+    """Most waves with noise of their own added: (n, samples) float32, cut off at -1 and 1.
 
     min_snr, max_snr: between them the ratio of signal to noise is drawn, in dB: 10 * log10 of the wave's mean square to the noise's. A
       wave of silence stays one.
+    share: how likely a wave gets noise at all. With 1 a model never hears a clean one, and may take one for something else.
     color: of the noise that is made where there is no `folder`: "white" has the same power at all frequencies, "pink" half of it an
       octave higher, as many natural sounds have.
     folder: of WAV files of noise, at any depth; each wave gets a random piece of one, all pieces being equally likely. They are read once,
@@ -184,12 +186,13 @@ def background_noise(
         raise OptionError(f"min_snr = {min_snr:g} and max_snr = {max_snr:g}: should be min_snr <= max_snr")
     tf = backend.tensorflow()
     x = _waves(x, "background_noise")
-    which, ratio = augmenting.split(seed)
+    which, ratio, whether = augmenting.split(seed, 3)
     noise = _made(x, which, color) if folder is None else _recorded(x, which, str(folder), rate)
     decibels = tf.random.stateless_uniform([tf.shape(x)[0], 1], ratio, min_snr, max_snr)
     power, of_noise = (tf.reduce_mean(tf.square(one), axis=1, keepdims=True) for one in (x, noise))
     gain = tf.sqrt(tf.math.divide_no_nan(power, of_noise) * 10.0 ** (-decibels / 10.0))
-    return tf.clip_by_value(x + gain * noise, -1.0, 1.0), y
+    noisy = tf.random.stateless_uniform([tf.shape(x)[0], 1], whether) < share
+    return tf.where(noisy, tf.clip_by_value(x + gain * noise, -1.0, 1.0), x), y
 
 
 @options.checked
