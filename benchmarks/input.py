@@ -2,15 +2,15 @@
 
 FOLDER holds grocery10.zip (356 training photographs in class folders) and cifar10. Three things are measured:
 
-grocery10: photographs read, decoded to 112 x 112, kept in memory, and for each epoch cropped to 96 x 96, mirrored, and changed in brightness,
-  contrast, saturation and hue (in rows called "light": brightness and contrast only), in batches of 32, by
+grocery10: photographs read, decoded to 112 x 112, kept in memory, and for each epoch cropped to 96 x 96, mirrored, and changed in
+  brightness, contrast, saturation and hue (in rows called "light": brightness and contrast only), in batches of 32, by
     tfopt: `image_folder` and the pipeline that `train` uses;
     keras: `keras.utils.image_dataset_from_directory(...).cache()` and Keras 3's augmentation layers mapped over batches, as its guide shows
       (https://keras.io/guides/preprocessing_layers/);
     map: what most tutorials write: a map an example that decodes, `cache()`, `shuffle`, a map an example that augments, `batch`.
-  "making" is what comes before the first batch is asked for (tfopt makes and looks through validation and test as well), "first epoch" goes from
-  there to its last batch, "steady" is an epoch later on. In turns: in each turn each contender makes its data set anew. Ratios are medians
-  over the turns of images a second of tfopt by those of the other.
+  "making" is what comes before the first batch is asked for (tfopt makes and looks through validation and test as well), "first epoch"
+  goes from there to its last batch, "steady" is an epoch later on. In turns: in each turn each contender makes its data set anew.
+  Ratios are medians over the turns of images a second of tfopt by those of the other.
 CIFAR-10: batches of 128, moved and mirrored, beside what a ResNet-8 trains on: how many times as much the pipeline gives.
 memory: what the process holds (resident) at the tenths of an epoch of CIFAR-10, from the second epoch on, and over epochs of grocery10.
 
@@ -20,6 +20,7 @@ Saved turns (benchmarks/results/input.json) are not made again.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -111,7 +112,7 @@ def measured(make, folder: Path, colors: tuple[str, ...]) -> dict:
     for _ in range(1 + STEADY):
         counts.append(sum(len(next(iterator)[1]) for _ in range(per_epoch)))
         times.append(_now())
-    making, first, *later = [(wall - before[0], cpu - before[1]) for before, (wall, cpu) in zip(times, times[1:], strict=False)]
+    making, first, *later = [(wall - before[0], cpu - before[1]) for before, (wall, cpu) in itertools.pairwise(times)]
     steady = tuple(statistics.median(kind) for kind in zip(*later, strict=True))
     rows = {"making": making, "first epoch": first, "steady": steady}
     return {name: {"wall": counts[0] / seconds[0], "cpu": counts[0] / seconds[1]} for name, seconds in rows.items()}
