@@ -43,12 +43,12 @@ def test_help_explains_the_flow_in_one_screen():
     commands = [
         line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if line.startswith("  ") and not line.startswith("  Exit")
     ]
-    assert commands == ["list", "check", "run", "report", "inspect", "convert", "verify", "benchmark"]
+    assert commands == ["list", "check", "data", "run", "report", "inspect", "convert", "verify", "benchmark"]
     assert len(lines) <= 26
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("command", ["list", "check", "run", "report", "inspect", "convert", "verify", "benchmark"])
+@pytest.mark.parametrize("command", ["list", "check", "data", "run", "report", "inspect", "convert", "verify", "benchmark"])
 def test_every_command_has_help(command):
     done = invoke(command, "--help")
     assert done.exit_code == 0
@@ -128,6 +128,15 @@ def test_list_shows_everything_with_its_options():
             for option in tfopt.options.options_of(function):
                 assert f"\n    {option} " in alone
     assert "float (at least 0, less than 1)" in done.stdout
+
+
+def test_list_tells_what_an_app_repeats_from_what_changes_training_examples_only():
+    done = invoke("list", "preprocessing")
+    assert done.exit_code == 0
+    preparations, augmentations = done.stdout.split("preprocessing: augmentations, of training examples only\n")
+    assert preparations.startswith("preprocessing: preparations, of all examples; an app repeats them\n")
+    for text, table in ((preparations, tfopt.preprocessing.PREPARATIONS), (augmentations, tfopt.preprocessing.AUGMENTATIONS)):
+        assert [line.split(":")[0].strip() for line in text.splitlines() if line.startswith("  ") and line[2] != " "] == list(table)
 
 
 def test_output_in_a_pipe_is_plain_and_does_not_wrap():
