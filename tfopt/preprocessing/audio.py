@@ -19,7 +19,7 @@ from pydantic import Field
 
 from .. import backend, options
 from ..errors import DataError, OptionError
-from . import _wav, augmenting
+from . import _drawing, _wav
 
 Whole = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
@@ -186,7 +186,7 @@ def background_noise(
         raise OptionError(f"min_snr = {min_snr:g} and max_snr = {max_snr:g}: should be min_snr <= max_snr")
     tf = backend.tensorflow()
     x = _waves(x, "background_noise")
-    which, ratio, whether = augmenting.split(seed, 3)
+    which, ratio, whether = _drawing.split(seed, 3)
     noise = _made(x, which, color) if folder is None else _recorded(x, which, str(folder), rate)
     decibels = tf.random.stateless_uniform([tf.shape(x)[0], 1], ratio, min_snr, max_snr)
     power, of_noise = (tf.reduce_mean(tf.square(one), axis=1, keepdims=True) for one in (x, noise))
@@ -216,7 +216,7 @@ def spec_augment(
     x = tf.convert_to_tensor(x)
     if len(x.shape) != 4 or not x.dtype.is_floating:
         raise OptionError(f"spec_augment takes features (frames, bins, 1), not {tuple(x.shape[1:])} {x.dtype.name}; put it behind log_mel")
-    in_time, in_frequency = augmenting.split(seed)
+    in_time, in_frequency = _drawing.split(seed)
     masked = _masked(x, in_time, time_masks, time_width, axis=1) | _masked(x, in_frequency, frequency_masks, frequency_width, axis=2)
     return tf.where(masked, tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True), x), y
 
