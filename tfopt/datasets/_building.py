@@ -83,7 +83,7 @@ def build(
     first = pipelines.nested(lambda one: one[:1], sample)
     x, _ = preprocessing.applied(first, None, steps)
     _check_augmentations(first, one.y, steps, x, name)
-    fingerprint = _fingerprint(held, (tuple(classes), seed, steps))
+    fingerprint = _fingerprint(held, (tuple(classes), seed, steps, dict(source or {})))
     held = {part: _in_its_own_folder(of, f"{part}-{fingerprint[:16]}") for part, of in held.items()}
     for note in notes:
         log.warning("%s: %s", name, note)
