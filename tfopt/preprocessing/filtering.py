@@ -121,7 +121,9 @@ def non_local_means(
     def denoised(batch: np.ndarray) -> np.ndarray:
         restoration = importlib.import_module("skimage.restoration")
         asked = {"patch_size": patch_size, "patch_distance": patch_distance, "h": strength, "channel_axis": -1}
-        return np.stack([restoration.denoise_nl_means(image, **asked) for image in batch]).astype(np.float32) if len(batch) else batch
+        # of one channel scikit-image leaves out the axis
+        new = [restoration.denoise_nl_means(image, **asked).reshape(image.shape) for image in batch]
+        return np.stack(new).astype(np.float32) if len(batch) else batch
 
     return tf.ensure_shape(tf.numpy_function(denoised, [x], tf.float32, stateful=False), x.shape)
 
