@@ -170,7 +170,7 @@ def test_law_1_the_input_model_is_unchanged(technique, net, ran, examples):
     check_unchanged(ran(technique, net), examples[net])
 
 
-@pairs("branching", "two_inputs")
+@pairs("branching", "two_inputs", slow=("quantize_aware",))
 def test_law_1_the_input_model_is_unchanged_by_training(technique, net, ran, examples):
     check_unchanged(ran(technique, net, FIT), examples[net])
 
@@ -212,7 +212,7 @@ def check_accepted(technique, net, ran, examples, fit):
         assert [layer.name for layer in back.layers] == [layer.name for layer in run.result.layers]
 
 
-@pairs()
+@pairs(slow=("quantize_aware",))
 def test_law_3_a_keras_3_model_is_accepted(technique, net, ran, examples):
     check_accepted(technique, net, ran, examples, None)
 
@@ -340,7 +340,7 @@ def test_law_9_a_mixed_precision_model_is_treated(technique, net, data, untreate
     check_mixed(technique, net, data, untreated, None, keras)
 
 
-@pairs("branching")
+@pairs("branching", slow=("quantize_aware",))
 def test_law_9_a_mixed_precision_model_is_treated_and_trained(technique, net, data, untreated):
     check_mixed(technique, net, data, untreated, FIT)
 
