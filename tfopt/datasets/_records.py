@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,7 @@ def _stream(records: Records, own: np.ndarray, y: np.ndarray, cache: str) -> Str
     keep, targets = np.zeros(len(records), bool), np.zeros(len(records), y.dtype)
     keep[own], targets[own] = True, y
 
+    @functools.cache  # each use would build its graph anew, which takes longer than reading a small set
     def make(index: int, count: int) -> Any:
         chosen, learnt = tf.constant(keep), tf.constant(targets)
         dataset = records.read(index, count)
@@ -206,7 +208,7 @@ def image_facts(shape: Sequence[int]) -> dict[str, Any]:
 def facts_of(x: Any) -> dict[str, Any]:
     """How an app makes a raw example of arrays (n, ...): one that is like those."""
     if isinstance(x, dict):
-        return {"kind": "inputs", **{name: facts_of(one) for name, one in x.items()}}
+        return {"kind": "inputs", **{name: facts_of(x[name]) for name in sorted(x)}}
     is_image = x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] in (1, 3)
     return image_facts(x.shape[1:]) if is_image else {"kind": "values", "shape": list(x.shape[1:])}
 

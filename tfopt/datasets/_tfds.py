@@ -104,7 +104,9 @@ def _prepare(builder: Any, name: str, fix: str) -> None:
 def _where_to_put(builder: Any) -> str:
     manual = _by_hand(builder)
     instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-    by_hand = f"download its original files by hand into {manual} ({instructions[:300]})" if instructions else "connect to the network"
+    by_hand = f"download its original files by hand into {manual} ({instructions[:300]})"
+    if not instructions:
+        by_hand = f"connect to the network, or put the files that it would download into {manual}"
     return (
         f"{by_hand}, or prepare it on another machine (tensorflow_datasets.load) and copy its folder to {builder.data_dir}, "
         f"or name the copy by the option folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -153,6 +154,7 @@ def _stream(opened: Opened, walked: _Walked, y: np.ndarray, cache: str) -> Strea
             label = label[0] if label.shape[0] == 1 else tf.argmax(label)
         return x, tf.cast(label, y.dtype)
 
+    @functools.cache  # each use would build its graph anew
     def make(index: int, count: int) -> Any:
         return opened.examples().shard(count, index).map(example)
 
