@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,19 @@ def test_more_than_fits_in_memory_is_refused(files):
     wide = dataclasses.replace(rows_of(files), spec=backend.tensorflow().TensorSpec([10**6, 10**6], np.uint8))
     with pytest.raises(DataError, match=r"would take 50,000.0 GB of memory.*cache = a folder"):
         pipelines.training_batches(data_of(wide), Fit())
+
+
+def test_memory_is_taken_as_examples_are_read(files):
+    tf = backend.tensorflow()
+
+    def read(path):
+        return tf.fill([2000, 2000, 3], tf.io.decode_raw(tf.io.read_file(path), tf.uint8)[0])
+
+    before = psutil.Process().memory_info().rss
+    data = data_of(dataclasses.replace(rows_of(files), read=read, spec=tf.TensorSpec([2000, 2000, 3], tf.uint8)))  # 600 MB
+    assert psutil.Process().memory_info().rss - before < 200e6
+    x, y = next(iter(pipelines.training_batches(data, Fit(epochs=1, batch_size=2))))
+    assert x.numpy().max(axis=(1, 2, 3)).tolist() == y.numpy().tolist()
 
 
 @settings(max_examples=15, deadline=None)

@@ -197,7 +197,8 @@ class _Memory:
         check_memory(count * math.prod(spec.shape) * spec.dtype.size)
         # made directly, since in a strategy's scope tf.Variable would make one for each of its devices
         with tf.init_scope(), tf.device("CPU:0"):
-            self.values = backend.plain_variable(tf.zeros([count, *spec.shape], spec.dtype))
+            # not filled: the system gives a page of memory when it is first written, so that what is never read takes none
+            self.values = backend.plain_variable(tf.raw_ops.Empty(shape=[count, *spec.shape], dtype=spec.dtype, init=False))
             self.there = backend.plain_variable(tf.zeros([count], tf.bool))
 
     def fetch(self, numbers: Any, read: Callable[[Any], Any]) -> Any:
