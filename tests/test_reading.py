@@ -131,6 +131,20 @@ def test_workers_share_each_batch(count, batch_size, seed):
             assert sorted(batch[1]) == sorted(np.concatenate([y for _, y in parts]))
 
 
+@pytest.mark.parametrize(("batch_size", "count"), [(7, 3), (8, 3), (25, 2)])
+def test_workers_share_whole_batches_only_where_that_is_asked(batch_size, count):
+    data, fit = (
+        data_of(pipelines.Rows(np.zeros((COUNT, 2), np.int32), np.arange(COUNT, dtype=np.int32))),
+        Fit(epochs=2, batch_size=batch_size),
+    )
+    shares = [pipelines.training_batches(data, fit, shard=(index, count), drop_remainder=True) for index in range(count)]
+    for index, share in enumerate(shares):
+        size = len(range(index, batch_size, count))
+        assert share.element_spec[1].shape == (size,) and int(share.cardinality()) == 2 * (COUNT // batch_size)
+    alone = [sorted(y) for _, y in listed(pipelines.training_batches(data, fit, drop_remainder=True))]
+    assert [sorted(itertools.chain(*(y for _, y in parts))) for parts in zip(*map(listed, shares), strict=True)] == alone
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_workers_share_a_stream(count):
     data, fit = data_of(stream_of()), Fit(epochs=1, batch_size=10)
@@ -237,3 +251,19 @@ def test_a_service_that_is_not_there_is_said(digits):
         pipelines.training_batches(digits, Fit(), shard=(2, 2))
     with pytest.raises(OptionError, match="first_step = 999"):
         pipelines.training_batches(digits, Fit(), first_step=999)
+
+
+def test_what_is_learnt_of_a_stream_is_its_own_and_drawn_from_all_of_it(tmp_path):
+    """Two sets that are kept in one folder, sorted by class."""
+    tf = backend.tensorflow()
+    y = np.sort(np.arange(300) % 3)
+    for level in (0.0, 1000.0):
+        x = (np.random.default_rng(0).normal(size=(300, 4)) + level).astype(np.float32)
+        sets = [tf.data.Dataset.from_tensor_slices((x[part::3], y[part::3])) for part in range(3)]
+        data = tfopt.datasets.wrap(
+            train=sets[0], validation=sets[1], test=sets[2], cache=str(tmp_path / "kept"), calibration=30, preprocess=["z_score"]
+        )
+        assert abs(np.mean(data.steps[0].options["mean"]) - level) < 0.2
+        raw, labels = pipelines.to_arrays(pipelines.raw(data.calibration))
+        assert abs(raw.mean() - level) < 0.3 and set(labels) == {0, 1, 2}
+        assert len(listed(pipelines.training_batches(data, Fit(epochs=1, batch_size=50)))) == 2

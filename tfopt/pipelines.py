@@ -193,8 +193,10 @@ class _Plan:
         tf = backend.tensorflow()
         (index, count), (order_seed, seed) = self.shard, self._seeds(epoch)
         order = tf.random.experimental.stateless_shuffle(tf.range(len(self.held)), order_seed)
+        if self.drop_remainder:  # here, since a worker's part of an epoch's last, smaller batch may be as large as that of a whole one
+            order = order[: len(self.held) - len(self.held) % self.fit.batch_size]
         if count > 1:
-            order = tf.boolean_mask(order, tf.range(len(self.held)) % self.fit.batch_size % count == index)
+            order = tf.boolean_mask(order, tf.range(tf.size(order)) % self.fit.batch_size % count == index)
         return self._numbered(tf.data.Dataset.from_tensor_slices(order), seed)
 
     def streamed(self, dataset: Any, epoch: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from .. import options, pipelines, preprocessing
+from .. import backend, options, pipelines, preprocessing
 from ..errors import DataError, OptionError
 from ..pipelines import Rows, Stream
 from ..tracing import log
@@ -149,8 +149,21 @@ def _with_classes(steps: tuple[Call, ...], count: int) -> tuple[Call, ...]:
 
 def _drawn(train: Rows | Stream, count: int, seed: int) -> Rows:
     if isinstance(train, Stream):
-        return pipelines.in_memory(train.dataset().take(count))
+        return _drawn_from_stream(train, count, seed)
     return train.take(np.random.default_rng(seed).permutation(len(train))[:count])
+
+
+def _drawn_from_stream(train: Stream, count: int, seed: int) -> Rows:
+    """Of the examples that are shuffled among each other at first, which is all of a small set; one alone is the first.
+
+    Read past the cache, whose folder is named by what is learnt of these.
+    """
+    among = 1 if count == 1 else min(len(train), max(count, train.buffer))
+    drawn = np.zeros(among, bool)
+    drawn[np.random.default_rng(seed).permutation(among)[:count]] = True
+    tf = backend.tensorflow()
+    numbered = train.make(0, 1).take(among).enumerate().filter(lambda number, _: tf.gather(tf.constant(drawn), number))
+    return pipelines.in_memory(numbered.map(lambda _, example: example))
 
 
 def _raw(rows: Rows) -> Inputs:
