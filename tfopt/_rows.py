@@ -105,15 +105,16 @@ class Rows:
             for _ in examples:
                 read += 1
         except tf.errors.OpError as error:
-            return f"{self._name_of(read)}: can't be read any more ({_in_short(error)}); repair it, or leave it out"
+            return f"{self.file_of(read) or f'example {read}'}: can't be read any more ({_in_short(error)}); repair it, or leave it out"
         return None
 
-    def _name_of(self, number: int) -> str:
-        for one in self.x.values() if isinstance(self.x, dict) else [self.x]:
+    def file_of(self, number: int) -> str | None:
+        """The path that a row is read from, where it is read from a file."""
+        for one in () if self.read is None else self.x.values() if isinstance(self.x, dict) else [self.x]:
             if one.ndim == 1 and one.dtype.kind in "OSU":
                 path = one[number]
                 return path.decode(errors="replace") if isinstance(path, bytes) else str(path)
-        return f"example {number}"
+        return None
 
     @functools.cached_property
     def _tensors(self) -> tuple[Any, Any]:

@@ -137,12 +137,8 @@ class _Seen:
 
     def name_of(self, number: int) -> str:
         """An example's: its file's path where it has one, else its place."""
-        x = self.held.x if isinstance(self.held, Rows) and self.held.read is not None else None
-        for one in x.values() if isinstance(x, Mapping) else [] if x is None else [x]:
-            if one.ndim == 1 and one.dtype.kind in "OSU":
-                path = one[number]
-                return path.decode(errors="replace") if isinstance(path, bytes) else str(path)
-        return f"{self.split}[{number}]"
+        file = self.held.file_of(number) if isinstance(self.held, Rows) else None
+        return file or f"{self.split}[{number}]"
 
 
 def _image_size(held: Rows | Stream) -> tuple[int, int] | None:

@@ -18,12 +18,11 @@ from ..errors import DataError, OptionError, shown
 from ..pipelines import Rows
 from ..preprocessing import _wav
 from ..types import Data
-from . import _building, _files, _labels, _unpacking
+from . import _building, _files, _folders, _labels, _unpacking
 from ._building import Cache, Count, Preprocess, Seed, Share
 
 WAV, OTHER_SOUNDS = {".wav", ".wave"}, {".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma"}
 FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
-LISTED = 20  # files that a note names
 
 
 def _compiled(pattern: str) -> str:
@@ -131,14 +130,13 @@ def _rows(
         spec=backend.tensorflow().TensorSpec((samples,), "float32"),
         cache=str(cache),
         marks=np.array(
-            [f"{_within(path, where)} {one.st_size} {one.st_mtime_ns} {rate} {samples}" for path, one in zip(paths, stats, strict=True)],
+            [
+                f"{_folders.within(path, where)} {one.st_size} {one.st_mtime_ns} {rate} {samples}"
+                for path, one in zip(paths, stats, strict=True)
+            ],
             object,
         ),
     )
-
-
-def _within(path: Path, where: Path) -> str:
-    return path.relative_to(where).as_posix()
 
 
 # Which files there are, of which class, and for which part.
@@ -161,7 +159,9 @@ def _found(where: Path, pattern: str | None) -> tuple[list[_File], list[str]]:
     notes = [f"{count:,} {suffix} files were left out; WAV files are read" for suffix, count in sorted(others.items())]
     if unlabelled:
         why = "whose names the pattern does not fit" if pattern else "that stand in no class folder, or in one that begins with _"
-        notes.append(f"{len(unlabelled):,} WAV files were left out, {why}: {_some([_within(file.path, where) for file in unlabelled])}")
+        notes.append(
+            f"{len(unlabelled):,} WAV files were left out, {why}: {_folders.some([_folders.within(file.path, where) for file in unlabelled])}"
+        )
     return files, notes
 
 
@@ -238,22 +238,12 @@ def _readable(files: Sequence[_File], corrupt: float, where: Path) -> tuple[list
             sounds.append(_wav.inspect(file.path))
             good.append(file)
         except ValueError as error:
-            bad.append(f"{_within(file.path, where)} {error}")
+            bad.append(f"{_folders.within(file.path, where)} {error}")
         except OSError as error:
-            bad.append(f"{_within(file.path, where)} can't be opened ({error.strerror or error})")
-    if not bad:
-        return good, sounds, []
-    told = f"{len(bad):,} of {len(files):,} WAV files can't be read: {_some(bad, '; ')}"
-    if not good or len(bad) > corrupt * len(files):
-        raise DataError(f"folder = {where}: {told}; repair or remove them, or allow more than corrupt = {corrupt:g} of them")
-    return good, sounds, [f"{told}; they were left out"]
+            bad.append(f"{_folders.within(file.path, where)} can't be opened ({error.strerror or error})")
+    return good, sounds, _folders.left_out(bad, len(files), corrupt, f"folder = {where}", "WAV files")
 
 
 def _long(sounds: Sequence[_wav.Sound], seconds: float) -> list[str]:
     count = sum(sound.frames > seconds * sound.kind.rate for sound in sounds)
     return [f"{count:,} of {len(sounds):,} sounds are longer than seconds = {seconds:g}; their ends were cut off"] if count else []
-
-
-def _some(texts: Sequence[str], separator: str = ", ") -> str:
-    more = f"{separator}and {len(texts) - LISTED:,} more" if len(texts) > LISTED else ""
-    return separator.join(texts[:LISTED]) + more

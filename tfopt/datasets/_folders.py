@@ -48,6 +48,11 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
+def within(path: Path, where: Path) -> str:
+    """A path below a folder as messages and marks have it, the same on every system."""
+    return path.relative_to(where).as_posix()
+
+
 def some(texts: Sequence[str], separator: str = ", ") -> str:
     """The first of them, and how many more there are."""
     more = f"{separator}and {len(texts) - LISTED:,} more" if len(texts) > LISTED else ""

@@ -57,7 +57,7 @@ def image_folder(
     parts = _folders.parts_of(where)
     files, notes = _found(where, parts)
     headers = _headers.inspected([path for path, _, _ in files])
-    bad = [f"{_within(file[0], where)} {one}" for file, one in zip(files, headers, strict=True) if isinstance(one, str)]
+    bad = [f"{_folders.within(file[0], where)} {one}" for file, one in zip(files, headers, strict=True) if isinstance(one, str)]
     notes += _folders.left_out(bad, len(files), corrupt, f"folder = {where}", "pictures")
     files, headers = zip(*((file, one) for file, one in zip(files, headers, strict=True) if not isinstance(one, str)), strict=True)
     paths, labels, _ = zip(*files, strict=True)
@@ -85,10 +85,6 @@ def image_folder(
 _FIX = "name the folder that holds the classes' folders"
 
 
-def _within(path: Path, where: Path) -> str:
-    return path.relative_to(where).as_posix()
-
-
 def _found(where: Path, parts: dict[str, Path]) -> tuple[list[tuple[Path, str, str]], list[str]]:
     """The pictures as (path, class, part), those to learn from first, and notes of what was passed over."""
     files, others = [], []
@@ -98,7 +94,7 @@ def _found(where: Path, parts: dict[str, Path]) -> tuple[list[tuple[Path, str, s
                 if path.suffix.lower() in _headers.ENDINGS:
                     files.append((path, folder.name, part))
                 else:
-                    others.append(_within(path, where))
+                    others.append(_folders.within(path, where))
     lonely = [path for root in parts.values() for path in root.iterdir() if path.suffix.lower() in _headers.ENDINGS and path.is_file()]
     if not files:
         raise DataError(f"folder = {where}: {_nothing(lonely, others)}")
@@ -106,7 +102,7 @@ def _found(where: Path, parts: dict[str, Path]) -> tuple[list[tuple[Path, str, s
         raise DataError(f"folder = {parts['train']}: holds no pictures in class folders, so there is nothing to learn from")
     notes = [f"{len(others):,} files are no pictures by their names and were passed over: {_folders.some(others)}"] if others else []
     if lonely:
-        told = _folders.some([_within(path, where) for path in lonely])
+        told = _folders.some([_folders.within(path, where) for path in lonely])
         notes.append(f"{len(lonely):,} pictures stand in no class folder and were passed over: {told}")
     return files, notes
 
