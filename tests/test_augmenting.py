@@ -532,3 +532,12 @@ def test_bytes_and_other_channels_are_refused_where_brightness_counts(name):
     for wrong, message in (((pictures(4) * 255).astype(np.uint8), "put rescale in front"), (pictures(4, channels=2), "1 channel.*or 3")):
         with pytest.raises(DataError, match=f"{name}: .*{message}"):
             augmented(name, wrong, **LAWS[name][0])
+
+
+@pytest.mark.parametrize("name", sorted(preprocessing.OF_UNIT_RANGE))
+def test_what_cuts_off_at_0_and_1_is_refused_behind_what_goes_beyond(name, digits):
+    x, y = pipelines.to_arrays(digits.train)
+    given = {"x": np.repeat(x, 3, axis=3), "y": y}
+    tfopt.datasets.arrays(**given, preprocess=[name, "z_score"])
+    with pytest.raises(DataError, match=f"{name}: takes pictures of 0 to 1, and the steps in front of it give -.*; put it in front of"):
+        tfopt.datasets.arrays(**given, preprocess=["z_score", "random_flip", name])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import tfopt
 from tfopt import backend, pipelines
@@ -169,6 +174,51 @@ def test_a_stream_is_shuffled_anew_each_epoch(cache, tmp_path):
         backend.tensorflow().random.set_seed(None)
 
 
+FILLING = """
+import sys, time
+from tfopt import pipelines
+from tests.test_reading import stream_of
+iterator = iter(stream_of(cache=sys.argv[1]).dataset())
+for _ in range(30):
+    next(iterator)
+print("half", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_cache_that_another_run_left_half_full_is_filled_again(tmp_path):
+    root = Path(__file__).parents[1]
+    filling = subprocess.Popen([sys.executable, "-c", FILLING, str(tmp_path / "kept")], stdout=subprocess.PIPE, text=True, cwd=root)
+    try:
+        assert filling.stdout.readline() == "half\n"
+        with pytest.raises(DataError, match=r"cache = .*kept: another run is filling it; wait"):
+            stream_of(cache=tmp_path / "kept").dataset()
+    finally:
+        os.kill(filling.pid, signal.SIGKILL)
+        filling.communicate()
+    assert list((tmp_path / "kept").glob("*.lockfile"))
+    batches = pipelines.training_batches(data_of(stream_of(cache=tmp_path / "kept")), Fit(epochs=2, batch_size=8))
+    check(listed(batches), epochs=2)
+    assert not list((tmp_path / "kept").glob("*.lockfile"))
+
+
+def test_a_stream_whose_file_is_damaged_meanwhile_says_so(tmp_path):
+    tf = backend.tensorflow()
+    path = tmp_path / "some.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in range(9):
+            writer.write(bytes([number, number]))
+
+    def make(index, count):
+        records = tf.data.TFRecordDataset(str(path)).shard(count, index)
+        return records.map(lambda record: (tf.ensure_shape(tf.io.decode_raw(record, tf.uint8), [2]), tf.zeros([], tf.int32)))
+
+    data = data_of(pipelines.Stream(make, 9, "some"))
+    path.write_bytes(path.read_bytes()[:105])
+    with pytest.raises(DataError, match=r"example 5 of 9: can't be read any more .*did its file change"):
+        pipelines.to_arrays(data.train)
+
+
 @pytest.mark.parametrize("held", ["rows", "stream"])
 def test_a_resumed_run_sees_the_same_remaining_examples(files, held):
     data = dataclasses.replace(data_of(rows_of(files) if held == "rows" else stream_of()), augmentation=_numbered)
@@ -211,17 +261,23 @@ def test_all_shapes_are_static_for_a_tpu(files, held):
     assert int(batches.cardinality()) == len(listed(batches)) == 12
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service():
-    """The address of a tf.data service of two workers on this machine."""
-    tf = backend.tensorflow()
-    dispatcher = tf.data.experimental.service.DispatchServer()
-    address = dispatcher.target.partition("://")[2]
-    workers = [tf.data.experimental.service.WorkerServer(tf.data.experimental.service.WorkerConfig(address)) for _ in range(2)]
-    yield f"grpc://{address}"
-    for worker in workers:
-        worker._stop()
-    dispatcher._stop()
+    """The address of a tf.data service of two workers, in a process of their own: they have no Python of this one."""
+    server = subprocess.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True)
+    yield server.stdout.readline().strip()
+    server.kill()
+    server.communicate()
+
+
+SERVICE = """
+import time, tensorflow as tf
+service = tf.data.experimental.service
+dispatcher = service.DispatchServer()
+workers = [service.WorkerServer(service.WorkerConfig(dispatcher.target.partition("://")[2])) for _ in range(2)]
+print(dispatcher.target, flush=True)
+time.sleep(3600)
+"""
 
 
 def test_a_service_makes_the_same_batches_in_some_order(files, service):
@@ -237,6 +293,23 @@ def test_a_model_is_trained_through_a_service(digits, service):
     model = tfopt.train(model, digits, Fit(epochs=5, service=service))
     x, y = pipelines.to_arrays(digits.test)
     assert (model.predict(x, verbose=0).argmax(axis=1) == y).mean() > 0.85
+
+
+def test_a_service_gives_static_shapes(files, service):
+    batches = pipelines.training_batches(data_of(rows_of(files)), Fit(epochs=1, batch_size=8, service=service), drop_remainder=True)
+    assert [spec.shape.as_list() for spec in batches.element_spec] == [[8, 2], [8]]
+    assert len(listed(batches)) == 6
+
+
+def test_a_service_is_not_sent_python(files, service):
+    tf, rows = backend.tensorflow(), rows_of(files)
+    read = dataclasses.replace(rows, read=lambda path: tf.ensure_shape(tf.numpy_function(_by_numpy, [path], tf.uint8), [2]))
+    with pytest.raises(DataError, match=r"is read or prepared by Python code .*leave out service"):
+        pipelines.training_batches(data_of(read), Fit(service=service))
+
+
+def _by_numpy(path):
+    return np.fromfile(path, np.uint8)
 
 
 def test_a_service_that_is_not_there_is_said(digits):
@@ -267,3 +340,18 @@ def test_what_is_learnt_of_a_stream_is_its_own_and_drawn_from_all_of_it(tmp_path
         raw, labels = pipelines.to_arrays(pipelines.raw(data.calibration))
         assert abs(raw.mean() - level) < 0.3 and set(labels) == {0, 1, 2}
         assert len(listed(pipelines.training_batches(data, Fit(epochs=1, batch_size=50)))) == 2
+
+
+def test_other_steps_find_what_is_kept_on_disk(tmp_path):
+    for number in range(18):
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), 10 * number, np.uint8)).save(path)
+    given = {"folder": tmp_path / "pictures", "size": [4, 4], "cache": tmp_path / "kept"}
+    first = listed(pipelines.training_batches(tfopt.datasets.image_folder(**given), Fit(epochs=1)))
+    kept = sorted(tmp_path.glob("kept/train-*/examples.npy"))
+    other = tfopt.datasets.image_folder(**given, preprocess=["z_score", {"use": "random_flip"}])
+    assert listed(pipelines.training_batches(other, Fit(epochs=1)))[0][0].min() < 0 <= first[0][0].min()
+    assert sorted(tmp_path.glob("kept/train-*/examples.npy")) == kept and len(kept) == 1
+    listed(pipelines.training_batches(tfopt.datasets.image_folder(**{**given, "size": [3, 3]}), Fit(epochs=1)))
+    assert len(list(tmp_path.glob("kept/train-*/examples.npy"))) == 2

@@ -92,6 +92,20 @@ def test_rows_with_missing_values_can_be_dropped(file, penguins):
     assert data.fingerprint != penguins.fingerprint
 
 
+def test_rows_can_be_left_out(tmp_path, file):
+    table = rows() + "3.0,red,yes\n3.0,red,yes\n3.0,red,no\n,red,yes\n999,blue,no\n"
+    once = [{"use": "drop_outliers", "limit": 3.0}, "drop_duplicates"]
+    data = tfopt.datasets.csv(file=written(tmp_path, table), target="y", clean=once, test=0.1, validation=0.1, seed=1)
+    x = np.concatenate([raw(data, part)[0] for part in PARTS])
+    assert len(x) == 33 - ("drop_outliers" in str(data.notes)) and "drop_duplicates left out 2 of 35 examples" in data.notes[0]
+    assert "drop_outliers left out 1 of 27 training examples" in data.notes[1] and np.nanmax(raw(data, "train")[0][:, 0]) < 999
+    assert len(np.unique(x[:, 0][~np.isnan(x[:, 0])])) == 30
+    colors = tfopt.datasets.csv(
+        file=file, target="sex", numbers=(), ignore=["bill_length_mm"], clean=["drop_outliers"], task="classification"
+    )
+    assert all("drop_outliers" not in note for note in colors.notes)  # a rare island is no outlier
+
+
 def test_the_median_fills_in(file):
     data = tfopt.datasets.csv(file=file, target="species", missing="median", scale="none")
     x, _ = raw(data, "train")

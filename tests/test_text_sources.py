@@ -154,6 +154,10 @@ def test_what_is_wrong_in_folders_is_said(folder, tmp_path):
     with pytest.raises(DataError, match=r"odd\.txt, line 2: is not text in utf-8 \(byte 9 of the file is 0xe9\)"):
         tfopt.datasets.text_folder(folder=folder)
     assert tfopt.datasets.text_folder(folder=folder, encoding="latin-1").num_classes == 2
+    few = tfopt.datasets.text_folder(folder=folder, corrupt=0.05)
+    assert sum(sizes(few)) == 40 and "1 of 41 texts can't be read" in few.notes[0] and "odd.txt, line 2: is not" in few.notes[0]
+    with pytest.raises(DataError, match=r"1 of 41 texts can't be read.*allow more than corrupt = 0.01"):
+        tfopt.datasets.text_folder(folder=folder, corrupt=0.01)
     written(folder / "good" / "odd.txt", "")
     with pytest.raises(DataError, match=r"odd\.txt: is empty"):
         tfopt.datasets.text_folder(folder=folder)

@@ -6,10 +6,11 @@ What is read or decoded is kept, in memory or in a folder on disk, so that only 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import importlib
 import math
-import re
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .errors import DataError
+from .errors import DataError, said
 
 MEMORY, NOTHING = "memory", "none"  # what `cache` may be; anything else is a folder's path
 
@@ -105,7 +106,7 @@ class Rows:
             for _ in examples:
                 read += 1
         except tf.errors.OpError as error:
-            return f"{self.file_of(read) or f'example {read}'}: can't be read any more ({_in_short(error)}); repair it, or leave it out"
+            return f"{self.file_of(read) or f'example {read}'}: can't be read any more ({said(error)}); repair it, or leave it out"
         return None
 
     def file_of(self, number: int) -> str | None:
@@ -129,12 +130,6 @@ class Rows:
         if self.cache == MEMORY:
             return _Memory(len(self), self.spec)
         return _Disk(Path(self.cache), len(self), self.spec)
-
-
-def _in_short(error: Any) -> str:
-    """What TensorFlow says, without the nodes of its graph around it."""
-    line = (error.message.splitlines() or [""])[0]
-    return re.sub(r"Error in user-defined function .*? with iterator: \S+: |\{\{.*?\}\}\s*|\s*\[Op:.*", "", line)[:300].rstrip(".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,9 +162,46 @@ class Stream:
     def dataset(self, index: int = 0, count: int = 1) -> Any:
         """The share's raw examples, from the cache once they have been read through."""
         dataset = self.make(index, count)
-        if self.cache == NOTHING:
-            return dataset
-        return dataset.cache(str(_folder(self.cache) / f"stream-{index}-of-{count}"))
+        return dataset if self.cache == NOTHING else dataset.cache(str(_owned(_folder(self.cache) / f"stream-{index}-of-{count}")))
+
+    def failure(self) -> str | None:
+        """Why the examples can't be read through, as a sentence; None where they can be. Reads all in front of that."""
+        read = 0
+        try:
+            for _ in self.dataset():
+                read += 1
+        except backend.tensorflow().errors.OpError as error:
+            kept = "" if self.cache == NOTHING else f", which are kept in {self.cache}"
+            return f"example {read} of {len(self)}{kept}: can't be read any more ({said(error)}); did its file change or go meanwhile?"
+        return None
+
+
+_owners: dict[Path, int] = {}
+
+
+def _owned(path: Path) -> Path:
+    """The path of a cache of tf.data, which is complete or this process's alone to fill.
+
+    tf.data marks one that is being filled by a file, and refuses it for ever where the process was killed. The system's lock goes with its
+    process, so whoever gets it may clear away what another left unfinished.
+
+    Raises:
+      DataError: another process is filling it.
+    """
+    if path in _owners or path.with_name(f"{path.name}.index").exists():
+        return path
+    owner = os.open(path.with_name(f"{path.name}.owner"), os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(owner)
+        raise DataError(
+            f"cache = {path.parent}: another run is filling it; wait until that is through its first epoch, or name another folder"
+        ) from error
+    for left in path.parent.glob(f"{path.name}_*"):
+        left.unlink()
+    _owners[path] = owner  # the lock lasts as long as this is open
+    return path
 
 
 def _folder(path: str | Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from ._contact_sheet import save as save_sheet
 from ._contact_sheet import sheet_path
 from ._descriptions import Boxes, Copies, Description, Numbers, Values, Words
 from ._tallies import BoxSizes, Classes, Lengths, Moments, Targets, hashes, repeated, shared
-from .errors import DataError
+from .errors import DataError, said
 from .pipelines import Rows, Stream
 from .types import Call, Data
 
@@ -156,15 +155,10 @@ def _batches(data: Data, held: Rows | Stream, steps: Sequence[Call]) -> Iterator
     raw = pipelines.dataset_of(held)
     batches = pipelines.batches(raw, _batch_size(held.x_spec, data.input_shape))
     try:
-        yield from batches.map(lambda x, y: (x, preprocessing.applied(x, y, steps)[0], y)).as_numpy_iterator()
+        with pipelines.failures_named(raw):
+            yield from batches.map(lambda x, y: (x, preprocessing.applied(x, y, steps)[0], y)).as_numpy_iterator()
     except backend.tensorflow().errors.OpError as error:
-        raise DataError(f"{data.name}: an example can't be read or prepared ({_reason(error)}); repair it or leave it out") from error
-
-
-def _reason(error: Any) -> str:
-    """The first line of TensorFlow's message, without where in the graph it comes from."""
-    first = (error.message.splitlines() or [""])[0]
-    return re.sub(r"\{\{.*?\}\} ?|Error in user-defined function passed to .*? with iterator: \S+: ", "", first)[:300]
+        raise DataError(f"{data.name}: an example can't be read or prepared ({said(error)}); repair it or leave it out") from error
 
 
 def _batch_size(raw: Any, prepared: Any) -> int:

@@ -96,6 +96,17 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? ({listing})" if close else listing
 
 
+def said(error: BaseException) -> str:
+    """What a library's error says in its first line, without the places in TensorFlow's graph; or its kind, where it says nothing.
+
+    >>> said(OSError("{{node read}} disk full [Op:Read]\nmore"))
+    'disk full'
+    """
+    lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines() if line.strip()]
+    text = re.sub(r"Error in user-defined function .*? with iterator: \S+: |\{\{.*?\}\}\s*|\s*\[Op:.*", "", (lines or [""])[0])
+    return text[:300].rstrip(".") or type(error).__name__
+
+
 def shown(value: Any) -> str:
     """A value as a sentence may show it: on one line, without control characters, and never longer than 80 characters.
 

@@ -121,7 +121,7 @@ def failures_named(*datasets: Any) -> Iterator[None]:
     except backend.tensorflow().errors.OpError as error:
         for dataset in datasets:
             held, _ = _held.get(dataset, (None, ()))
-            if isinstance(held, Rows) and (failure := held.failure()):
+            if held is not None and (failure := held.failure()):
                 raise DataError(failure) from error
         raise
 
@@ -227,6 +227,8 @@ class _Plan:
         place = step % self.steps
         start = tf.cast(place, tf.int32) * self.fit.batch_size
         numbers = order[start : start + self.fit.batch_size]
+        if self.drop_remainder:
+            numbers = tf.ensure_shape(numbers, [self.fit.batch_size])
         return self.batch(numbers, tf.random.experimental.stateless_fold_in(seed, place), keep=False)
 
     def _seeds(self, epoch: Any) -> list[Any]:
@@ -250,10 +252,23 @@ def _served(plan: _Plan, first: int, steps: int) -> Any:
             f"fit.service: {plan.data.name} is streamed or sharded, and a service hands out whole batches by their numbers; "
             "leave out service, or load the data with cache = 'memory'"
         )
+    _check_portable(plan)
     _check_reachable(plan.fit.service)
     batches = tf.data.Dataset.range(first, first + steps).map(plan.at, num_parallel_calls=tf.data.AUTOTUNE)
     sharing = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     return batches.apply(tf.data.experimental.service.distribute(processing_mode=sharing, service=plan.fit.service))
+
+
+def _check_portable(plan: _Plan) -> None:
+    """Refuses what a worker can't be sent: it is given TensorFlow's operations, not this process's Python."""
+    tf = backend.tensorflow()
+    graph = tf.function(plan.at, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int64)).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    if any("PyFunc" in node.op for node in nodes):
+        raise DataError(
+            f"fit.service: {plan.data.name} is read or prepared by Python code (the decoders of BMP and GIF, non_local_means, a function "
+            "of your own), which a service's workers don't have; convert these files, leave that step out, or leave out service"
+        )
 
 
 def _check_reachable(service: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,9 +19,9 @@ from ..preprocessing import _wav
 from ..types import Data
 from . import _building, _files, _folders, _labels, _unpacking
 from ._building import Cache, Count, Preprocess, Seed, Share
+from ._labels import PARTS
 
 WAV, OTHER_SOUNDS = {".wav", ".wave"}, {".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma"}
-FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
 def _compiled(pattern: str) -> str:
@@ -56,7 +55,7 @@ def audio_folder(
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
     pattern: Annotated[str, AfterValidator(_with_label), "regular expression with a group label"] | None = None,
     test_pattern: Annotated[str, AfterValidator(_compiled), "regular expression"] | None = None,
-    corrupt: Share = 0.05,
+    corrupt: _folders.Tolerated = 0.05,
     validation: Share = 0.15,
     test: Share = 0.2,
     seed: Seed = 0,
@@ -91,13 +90,12 @@ def audio_folder(
     found, notes = _found(where, pattern)
     files, sounds, damaged = _readable(_ordered(found, test_pattern), corrupt, where)
     notes += damaged + _long(sounds, seconds)
-    names = _labels.names_of([file.label for file in files], str(folder), "name the folder of several classes, or give a pattern")
+    fix = "name the folder of several classes, or give a pattern"
+    names = _labels.names_of([file.label for file in files], str(folder), fix, () if pattern else _class_folders(where))
     rows, sizes = _rows(files, sounds, names, where, rate, samples, cache), Counter(file.part for file in files)
     if len(sizes) == 1:
         _labels.check_enough(rows.y, names, str(folder), "give more, or leave the class out")
-    numbers = _labels.divided(
-        rows.y, {**dict.fromkeys(FOLDERS, 0), **sizes}, validation=validation, test=test, seed=seed, source=str(folder)
-    )
+    numbers = _labels.divided(rows.y, {**dict.fromkeys(PARTS, 0), **sizes}, validation=validation, test=test, seed=seed, source=str(folder))
     notes += _labels.missing_classes({part: rows.y[numbers[part]] for part in numbers}, names, str(folder))
     return _building.build(
         Path(folder).name.partition(".")[0] or where.name,
@@ -122,20 +120,13 @@ def _rows(
     files: Sequence[_File], sounds: Sequence[_wav.Sound], names: Sequence[str], where: Path, rate: int, samples: int, cache: str | Path
 ) -> Rows:
     paths = [file.path for file in files]
-    stats = [path.stat() for path in paths]
     return Rows(
         _wav.rows(paths, sounds),
         _labels.indices([file.label for file in files], names, lambda number: str(paths[number])),
         read=_wav.reader(_wav.kinds_of(sounds), rate, samples),
         spec=backend.tensorflow().TensorSpec((samples,), "float32"),
         cache=str(cache),
-        marks=np.array(
-            [
-                f"{_folders.within(path, where)} {one.st_size} {one.st_mtime_ns} {rate} {samples}"
-                for path, one in zip(paths, stats, strict=True)
-            ],
-            object,
-        ),
+        marks=np.array([f"{_folders.within(path, where)} {_files.mark_of(path)} {rate} {samples}" for path in paths], object),
     )
 
 
@@ -144,10 +135,9 @@ def _rows(
 
 def _found(where: Path, pattern: str | None) -> tuple[list[_File], list[str]]:
     """The files with their labels, and notes of those that have none."""
-    parts = _parts(where)
     files, unlabelled, others = [], [], Counter()
-    for part, root in parts.items():
-        for path in _walk(root):
+    for part, root in _folders.parts_of(where).items():
+        for path in _folders.files_below(root):
             suffix = path.suffix.lower()
             if suffix in WAV:
                 label = _label_in_name(path, pattern) if pattern else _label_of_folder(path, root)
@@ -159,27 +149,9 @@ def _found(where: Path, pattern: str | None) -> tuple[list[_File], list[str]]:
     notes = [f"{count:,} {suffix} files were left out; WAV files are read" for suffix, count in sorted(others.items())]
     if unlabelled:
         why = "whose names the pattern does not fit" if pattern else "that stand in no class folder, or in one that begins with _"
-        notes.append(
-            f"{len(unlabelled):,} WAV files were left out, {why}: {_folders.some([_folders.within(file.path, where) for file in unlabelled])}"
-        )
+        names = _folders.some([_folders.within(file.path, where) for file in unlabelled])
+        notes.append(f"{len(unlabelled):,} WAV files were left out, {why}: {names}")
     return files, notes
-
-
-def _parts(where: Path) -> dict[str, Path]:
-    """The folder of each part; all is "train" where the folder is not divided. A class may be called "train" as well, among others."""
-    there = {part: where / name for part, names in FOLDERS.items() for name in names if (where / name).is_dir()}
-    return there if "train" in there and len(there) > 1 else {"train": where}
-
-
-def _walk(root: Path) -> list[Path]:
-    """All files below a folder, in a fixed order, through links too, without what is hidden."""
-    files, seen = [], set()
-    for place, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        files += [] if real in seen else [Path(place, name) for name in sorted(names) if not name.startswith(".")]
-        seen.add(real)
-    return files
 
 
 def _label_in_name(path: Path, pattern: str) -> str | None:
@@ -190,6 +162,11 @@ def _label_in_name(path: Path, pattern: str) -> str | None:
 def _label_of_folder(path: Path, root: Path) -> str | None:
     name, *within = path.relative_to(root).parts
     return name if within and not name.startswith("_") else None
+
+
+def _class_folders(where: Path) -> list[str]:
+    """The names of all class folders, those without a file included."""
+    return [one.name for root in _folders.parts_of(where).values() for one in _folders.classes_in(root) if not one.name.startswith("_")]
 
 
 def _nothing(where: Path, pattern: str | None, unlabelled: Sequence[_File], others: Counter) -> str:
@@ -224,7 +201,7 @@ def _ordered(files: Sequence[_File], test_pattern: str | None) -> list[_File]:
             )
         if not any(file.part == "train" for file in files):
             raise DataError(f"test_pattern = {shown(test_pattern)}: fits all {len(files):,} WAV files, and none is left to learn from")
-    return sorted(files, key=lambda file: list(FOLDERS).index(file.part))
+    return sorted(files, key=lambda file: PARTS.index(file.part))
 
 
 # What is wrong with them.

@@ -37,6 +37,8 @@ Part = tuple[Inputs, np.ndarray]
 # Statistics are taken from so many training examples, drawn by seed, and values, since they are held in memory (as float32: half a GB).
 MOST_EXAMPLES, MOST_VALUES = 20_000, 2**27
 
+_SLACK = 1e-3  # by which rounding, or a conversion of colors and back, may leave 0..1
+
 _LOSSES = {
     "classification": ("sparse_categorical_crossentropy", "accuracy"),
     "regression": ("mean_squared_error", "mean_absolute_error"),
@@ -65,18 +67,20 @@ def build(
       source: how a raw example comes out of what an app has.
       notes: what was left out or changed on the way, a sentence each; they are logged and go into the report of a run.
       clean: cleaners as a recipe has them, of which those that look at training examples only are applied here, to examples in memory;
-        the others are `_cleaning.cleaned`'s, before the split.
+        the others are `_cleaning.kept`'s, before the split.
 
     Raises:
       OptionError: `preprocess` holds no steps. DataError: a step that can't be applied to the examples.
     """
     held = {part: Rows(*of) if isinstance(of, tuple) else of for part, of in parts.items()}
-    held["train"], more = _cleaning.without_outliers(held["train"], clean, name) if clean else (held["train"], ())
-    notes = (*notes, *more)
+    if clean:
+        stay, more = _cleaning.kept(held["train"].x, held["train"].y, clean, source=name, training=True)
+        held["train"], notes = held["train"].take(stay), (*notes, *more)
     held["calibration"] = _drawn(held["train"], calibration, seed)
     one = _drawn(held["train"], 1, seed)
     sample = _raw(one)
-    steps = _with_rescaling(_with_classes(preprocessing.calls(preprocess), len(classes)), sample)
+    known = {"classes": len(classes), "rate": (source or {}).get("rate")}
+    steps = _with_rescaling(_filled_in(preprocessing.calls(preprocess), known), sample)
     if any(step.use in preprocessing.LEARNERS for step in steps):
         sample = _raw(_drawn(held["train"], min(MOST_EXAMPLES, MOST_VALUES // _size(sample)), seed))
     steps = preprocessing.learned(steps, sample, source=name)
@@ -84,7 +88,7 @@ def build(
     x, _ = preprocessing.applied(first, None, steps)
     _check_augmentations(first, one.y, steps, x, name)
     fingerprint = _fingerprint(held, (tuple(classes), seed, steps, dict(source or {})))
-    held = {part: _in_its_own_folder(of, f"{part}-{fingerprint[:16]}") for part, of in held.items()}
+    held = {part: _in_its_own_folder(of, part, source) for part, of in held.items()}
     for note in notes:
         log.warning("%s: %s", name, note)
     loss, metric = _LOSSES[task]
@@ -111,10 +115,26 @@ def _check_augmentations(first: Inputs, y: Any, steps: tuple[Call, ...], x: Any,
     if preprocessing.preparations(steps) == steps:
         return
     try:
+        _check_ranges(first, steps)
         augmented, _ = preprocessing.applied(first, y, steps, np.zeros(2, np.int32))
     except (DataError, OptionError) as error:
         raise DataError(f"{name}: {error}") from error
     pipelines.nested(lambda new, old: _check_shape(tuple(new.shape[1:]), tuple(old.shape[1:]), name), augmented, x)
+
+
+def _check_ranges(x: Inputs, steps: tuple[Call, ...]) -> None:
+    """Raises DataError for steps that cut values off at 0 and 1 behind others that bring an example out of that range."""
+    last = max((number for number, step in enumerate(steps) if step.use in preprocessing.OF_UNIT_RANGE), default=0)
+    for step in steps[: last + 1]:
+        if step.use in preprocessing.OF_UNIT_RANGE and not isinstance(x, dict):
+            low, high = float(np.min(x)), float(np.max(x))
+            if low < -_SLACK or high > 1 + _SLACK:
+                raise DataError(
+                    f"{step.use}: takes pictures of 0 to 1, and the steps in front of it give {low:.3g} to {high:.3g}; put it in front of "
+                    "the step that scales them otherwise, such as z_score"
+                )
+        if not preprocessing.is_augmentation(step):
+            x, _ = preprocessing.applied(x, None, (step,))
 
 
 def _check_shape(augmented: tuple[int, ...], usual: tuple[int, ...], name: str) -> None:
@@ -138,13 +158,14 @@ def _with_rescaling(steps: tuple[Call, ...], sample: Inputs) -> tuple[Call, ...]
     return (*pipelines.RESCALED, *steps) if bytes_ and [step.use for step in steps[:1]] != ["rescale"] else steps
 
 
-def _with_classes(steps: tuple[Call, ...], count: int) -> tuple[Call, ...]:
-    """The steps with the number of classes filled in where it is an option, such as of mixup, that is not given."""
+def _filled_in(steps: tuple[Call, ...], known: Mapping[str, Any]) -> tuple[Call, ...]:
+    """The steps with what is known of the data, such as the number of classes for mixup, in options of that name that are not given."""
 
-    def asks(step: Call) -> bool:
-        return "classes" in options.options_of(preprocessing.STEPS[step.use]) and step.options.get("classes") is None
+    def lacking(step: Call) -> dict[str, Any]:
+        asked = options.options_of(preprocessing.STEPS[step.use])
+        return {name: value for name, value in known.items() if value and name in asked and step.options.get(name) is None}
 
-    return tuple(Call(step.use, {**step.options, "classes": count}) if count and asks(step) else step for step in steps)
+    return tuple(Call(step.use, {**step.options, **lacking(step)}) for step in steps)
 
 
 def _drawn(train: Rows | Stream, count: int, seed: int) -> Rows:
@@ -156,7 +177,7 @@ def _drawn(train: Rows | Stream, count: int, seed: int) -> Rows:
 def _drawn_from_stream(train: Stream, count: int, seed: int) -> Rows:
     """Of the examples that are shuffled among each other at first, which is all of a small set; one alone is the first.
 
-    Read past the cache, whose folder is named by what is learnt of these.
+    Read past the cache, which is kept only where all of the stream was read.
     """
     among = 1 if count == 1 else min(len(train), max(count, train.buffer))
     drawn = np.zeros(among, bool)
@@ -170,8 +191,13 @@ def _raw(rows: Rows) -> Inputs:
     return rows.x if rows.read is None else pipelines.to_arrays(pipelines.dataset_of(replace(rows, cache="none")))[0]
 
 
-def _in_its_own_folder(held: Rows | Stream, folder: str) -> Rows | Stream:
-    return held if held.cache in ("memory", "none") else replace(held, cache=str(Path(held.cache) / folder))
+def _in_its_own_folder(held: Rows | Stream, part: str, source: Mapping[str, Any] | None) -> Rows | Stream:
+    """With a folder of its own for what is kept on disk. Its name follows from what is read, not from the steps behind that, so that
+    other steps find it again.
+    """
+    if held.cache in ("memory", "none"):
+        return held
+    return replace(held, cache=str(Path(held.cache) / f"{part}-{_fingerprint({part: held}, source)[:16]}"))
 
 
 def digest(*values: np.ndarray) -> str:
@@ -250,18 +276,19 @@ def check_examples(
     *,
     x_name: str | dict[str, str] = "x",
     y_name: str = "y",
-    clean: Sequence[Any] = (),
+    clean: Sequence[Any] | None = None,
     preprocess: Sequence[Any] = (),
 ) -> Part:
     """The examples as a part: x as uint8, float32 or int32, y as int32. For a dict of inputs, `x_name` is a dict as well.
 
-    NaN in x is let through where `clean` drops it or `preprocess` fills it in.
+    NaN in x is let through where `clean` drops it or `preprocess` fills it in. `clean` is None for sources that have no such option.
 
     Raises:
       DataError: they are empty, of the wrong kind or shape, of different lengths, or hold NaN or labels outside the classes.
     """
-    missing = _cleaning.allows_missing(x, clean, preprocess)
-    x = pipelines.nested(lambda one, name: _checked_inputs(one, name, missing), x, x_name)
+    missing = _cleaning.allows_missing(x, clean or (), preprocess)
+    hint = "" if missing else f"; for NaN, {'' if clean is None else _DROP}{_FILL}"
+    x = pipelines.nested(lambda one, name: _checked_inputs(one, name, missing, hint), x, x_name)
     y = _checked_labels(y, num_classes, y_name)
     for name, one in [(x_name[name], x[name]) for name in x] if isinstance(x, dict) else [(x_name, x)]:
         if len(one) != len(y):
@@ -269,7 +296,11 @@ def check_examples(
     return x, y
 
 
-def _checked_inputs(x: np.ndarray, name: str, missing: bool) -> np.ndarray:
+_DROP = 'clean = ["drop_missing"] leaves them out, '
+_FILL = '"fill_missing" or "interpolate_missing" as the first of preprocess fills in'
+
+
+def _checked_inputs(x: np.ndarray, name: str, missing: bool, hint: str) -> np.ndarray:
     if x.ndim < 2 or 0 in x.shape:
         raise DataError(f"{name} has shape {x.shape}; should be (examples, ...), with at least one example and nothing empty")
     if x.dtype == np.uint8:
@@ -286,12 +317,9 @@ def _checked_inputs(x: np.ndarray, name: str, missing: bool) -> np.ndarray:
     good = (np.isfinite(x) | np.isnan(x)) if missing else np.isfinite(x)
     bad = np.flatnonzero(~good.reshape(len(x), -1).all(axis=1))
     if len(bad):
-        hint = (
-            '; for NaN, clean = ["drop_missing"] does the one, "fill_missing" or "interpolate_missing" as the first of preprocess the other'
-        )
         raise DataError(
             f"{name}: {len(bad):,} of {len(x):,} examples hold NaN, infinity or numbers too large for float32, "
-            f"the first at index {bad[0]}; remove or repair them{hint if np.isnan(x).any() and not missing else ''}"
+            f"the first at index {bad[0]}; remove or repair them{hint if np.isnan(x).any() else ''}"
         )
     return x
 

@@ -11,7 +11,6 @@ from pydantic import AfterValidator
 from .. import preprocessing
 from ..errors import DataError
 from ..pipelines import Rows
-from ..types import Call
 
 Clean = Annotated[
     list[str | dict[str, Any]] | tuple[str | dict[str, Any], ...],
@@ -20,50 +19,33 @@ Clean = Annotated[
 ]
 
 
-def cleaned(x: Any, y: np.ndarray, clean: Sequence[Any], *, source: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
-    """The examples of a whole set that `clean` leaves, and a note for each cleaner that left some out.
-
-    To be called before the split, so that equal examples do not come into several parts. Outliers stay: `build`, given the same
-    `clean`, leaves them out of the training examples.
+def kept(x: Any, y: np.ndarray, clean: Sequence[Any], *, source: str, training: bool = False) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The numbers of the examples that `clean` leaves, and a note for each cleaner that left some out.
 
     x: an array (n, ...) or a dict of such, y: (n,).
+    training: False for a whole set, before the split, so that equal examples do not come into several parts; True for the training
+      examples, to apply those cleaners that look at them only.
 
     Raises:
-      DataError: no example is left.
+      DataError: no example is left, or of training examples none of a class.
     """
-    rows, notes = Rows(x, y), []
+    rows, numbers, notes = Rows(x, y), np.arange(len(y)), []
     for call in preprocessing.cleaners(clean):
-        if call.use not in preprocessing.OF_TRAINING:
-            rows, note = _without(rows, call, "examples", source)
-            notes += note
-    return rows.x, rows.y, tuple(notes)
+        if (call.use in preprocessing.OF_TRAINING) == training:
+            stays = preprocessing.CLEANERS[call.use](rows.x, rows.y, **call.options)
+            if not stays.all():
+                notes.append(_told(call.use, stays, "training examples" if training else "examples", source))
+                rows, numbers = rows.take(np.flatnonzero(stays)), numbers[stays]
+    if training and y.dtype.kind in "iu" and (lost := np.setdiff1d(y, rows.y)).size:
+        raise DataError(f"{source}: {'; '.join(notes)}, so that no training example of class {lost[0]} is left; raise its limit")
+    return numbers, tuple(notes)
 
 
-def without_outliers(train: Rows, clean: Sequence[Any], source: str) -> tuple[Rows, tuple[str, ...]]:
-    """The training examples that those cleaners leave that look at them only, and notes.
-
-    Raises:
-      DataError: none is left, or none of a class.
-    """
-    notes = []
-    for call in preprocessing.cleaners(clean):
-        if call.use in preprocessing.OF_TRAINING:
-            before = train
-            train, note = _without(train, call, "training examples", source)
-            if before.y.dtype.kind in "iu" and (lost := np.setdiff1d(before.y, train.y)).size:
-                raise DataError(f"{source}: {call.use} leaves no training example of class {lost[0]}; raise its limit, or leave it out")
-            notes += note
-    return train, tuple(notes)
-
-
-def _without(rows: Rows, call: Call, what: str, source: str) -> tuple[Rows, list[str]]:
-    stays = preprocessing.CLEANERS[call.use](rows.x, rows.y, **call.options)
-    count, note = int((~stays).sum()), f"{call.use} left out {(~stays).sum():,} of {len(stays):,} {what}"
-    if not count:
-        return rows, []
-    if count == len(stays):
-        raise DataError(f"{source}: {note}, so that none is left; {_HINTS[call.use]}")
-    return rows.take(np.flatnonzero(stays)), [note]
+def _told(cleaner: str, stays: np.ndarray, what: str, source: str) -> str:
+    note = f"{cleaner} left out {(~stays).sum():,} of {len(stays):,} {what}"
+    if not stays.any():
+        raise DataError(f"{source}: {note}, so that none is left; {_HINTS[cleaner]}")
+    return note
 
 
 _HINTS = {

@@ -12,8 +12,9 @@ import numpy as np
 from .. import options
 from ..errors import DataError, shown
 from ..types import Data
-from . import _building, _columns, _labels, _tables
+from . import _building, _cleaning, _columns, _labels, _tables
 from ._building import Count, Preprocess, Seed, Share
+from ._cleaning import Clean
 from ._columns import Column
 from ._tables import Table
 
@@ -43,6 +44,7 @@ def csv(
     seed: Seed = 0,
     calibration: Count = 200,
     preprocess: Preprocess = (),
+    clean: Clean = (),
 ) -> Data:
     """A table: the column `target` is predicted from the others but those in `ignore`.
 
@@ -53,7 +55,8 @@ def csv(
 
     A column is of numbers where all its values are, else of categories; `numbers` and `categories` say it otherwise. A target of words or
     whole numbers makes classes, one with decimals is a number to predict; `task` says it otherwise. `missing = "drop"` leaves rows out in
-    which something is missing, and fills nothing in. `header` names the columns of a file without a first line that does.
+    which something is missing, and fills nothing in. `clean` leaves rows out as well: `drop_duplicates` in each file, before the split,
+    `drop_outliers` (by the numbers) of the training rows only. `header` names the columns of a file without a first line that does.
 
     >>> tfopt.datasets.csv(file="penguins.csv", target="species", ignore=["island"]).classes
     ('Adelie', 'Chinstrap', 'Gentoo')
@@ -66,6 +69,7 @@ def csv(
     tables["train"].index(target, "target")
     kinds = _columns.chosen(tables["train"], target, numbers, categories, ignore)
     tables = {part: _complete(table, target, list(kinds) if missing == "drop" else []) for part, table in tables.items()}
+    tables = {part: _cleaned(table, target, kinds, clean) for part, table in tables.items()} if clean else tables
     sizes = {part: len(tables[part]) if part in tables else 0 for part in _labels.PARTS}
     whole, source = _tables.joined(list(tables.values())), str(file)
     task = task or _task_of(tables["train"].column(target))
@@ -74,9 +78,11 @@ def csv(
     if empty := [part for part, numbers in rows.items() if not len(numbers)]:
         raise DataError(f"{source}: has too few rows, none is left for {', '.join(empty)}; give more rows, or larger shares")
     columns = _learnt_columns(whole.take(rows["train"]), kinds)
-    x = np.stack([_columns.values_of(whole, column, f"repair it, or say categories = [{column.name!r}]") for column in columns], axis=1)
+    x = _values(whole, columns)
+    train, of_numbers = rows["train"], [column.categories is None for column in columns]
+    stay, notes = _cleaning.kept(x[train][:, of_numbers], y[train], clean, source=source, training=True)
+    rows["train"], notes = train[stay], whole.notes + notes
     parts = {part: (x[numbers], y[numbers]) for part, numbers in rows.items()}
-    notes = whole.notes
     if task == "classification":
         notes += _labels.missing_classes({part: y for part, (_, y) in parts.items()}, classes, source)
     facts = {
@@ -110,6 +116,19 @@ def _complete(table: Table, target: str, others: Sequence[str]) -> Table:
     if not kept:
         raise DataError(f"{note}: none is left; {'fill values in, with missing' if others else 'name another target'}")
     return replace(table.take(kept), notes=(*table.notes, note))
+
+
+def _cleaned(table: Table, target: str, kinds: Mapping[str, bool], clean: Sequence[Any]) -> Table:
+    """The rows that the cleaners of whole sets leave."""
+    columns = [Column(name, None if of_numbers else _columns.categories_of(table.column(name))) for name, of_numbers in kinds.items()]
+    _, labels = np.unique(table.column(target), return_inverse=True)
+    numbers, notes = _cleaning.kept(_values(table, columns), labels, clean, source=str(table.path))
+    return replace(table.take(numbers), notes=(*table.notes, *(f"{table.path}: {note}" for note in notes)))
+
+
+def _values(table: Table, columns: Sequence[Column]) -> np.ndarray:
+    """(rows, columns) float32"""
+    return np.stack([_columns.values_of(table, column, f"repair it, or say categories = [{column.name!r}]") for column in columns], axis=1)
 
 
 def _targets(table: Table, target: str, task: Task, sizes: Mapping[str, int]) -> tuple[np.ndarray, tuple[str, ...]]:

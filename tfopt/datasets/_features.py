@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from .. import backend
-from ..errors import DataError, nearest, shown
+from ..errors import DataError, nearest, said, shown
 from . import _records, _scanning
 
 KINDS = ("image", "bytes", "string", "int", "float")
@@ -208,7 +208,7 @@ def with_shape(feature: Feature, value: bytes, place: str) -> Feature:
     try:
         shape = tuple(tf.io.decode_image(value, expand_animations=False).shape)
     except tf.errors.OpError as error:
-        raise DataError(f"{place}: can't be decoded as an image ({_records.first_line(error)}); repair the file") from error
+        raise DataError(f"{place}: can't be decoded as an image ({said(error)}); repair the file") from error
     return Feature("image", (*shape[:2], 1 if shape[2] <= 2 else 3))
 
 

@@ -10,15 +10,18 @@ from ..errors import DataError, OptionError, nearest, shown
 from . import _building
 
 PARTS = ("train", "validation", "test")
+_EFFECTS = {"train": "it can't be learnt"}  # of a class that is missing there
 
 
-def names_of(labels: Sequence[str], source: str, fix: str) -> tuple[str, ...]:
+def names_of(labels: Sequence[str], source: str, fix: str, folders: Sequence[str] = ()) -> tuple[str, ...]:
     """The classes that there are, in the order of the numbers where all are whole numbers, else of the alphabet.
+
+    folders: the names of classes that there are as well, with or without examples.
 
     Raises:
       DataError: there is only one; `fix` ends the sentence.
     """
-    names = set(labels)
+    names = {*labels, *folders}
     if len(names) < 2:
         raise DataError(
             f"{source}: all {len(labels):,} examples are of one class, {shown(next(iter(names), ''))}; should be two or more; {fix}"
@@ -91,17 +94,19 @@ def _drawn(
     return {"train": stays, "validation" if validation else "test": goes}
 
 
-def missing_classes(y: Mapping[str, np.ndarray], names: Sequence[str], source: str) -> tuple[str, ...]:
-    """A note for each of validation and test that lacks a class.
+def missing_classes(y: Mapping[str, np.ndarray], names: Sequence[str], source: str, *, needed: bool = True) -> tuple[str, ...]:
+    """A note for each part that lacks a class, where there are classes.
+
+    y: class indices, by part.
 
     Raises:
-      DataError: train lacks one.
+      DataError: train lacks one, and they are all `needed` there.
     """
     notes = []
-    for part in PARTS:
+    for part in y:
         if missing := [shown(name) for index, name in enumerate(names) if not (y[part] == index).any()]:
             text = f"{source}: {part} has no example of {', '.join(missing[:5])}" + (" and others" if len(missing) > 5 else "")
-            if part == "train":
+            if part == "train" and needed:
                 raise DataError(f"{text}; a model can't learn it: give examples of it, or leave the class out")
-            notes.append(f"{text}; nothing is measured on it there")
+            notes.append(f"{text}; {_EFFECTS.get(part, 'nothing is measured on it there')}")
     return tuple(notes)

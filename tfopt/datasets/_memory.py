@@ -66,12 +66,13 @@ def arrays(
     notes: list[str] = []
     for part, (one, labels) in found.items():
         one, labels = _checked(one, labels, task, len(names), **known)
-        one, labels, more = _cleaning.cleaned(one, labels, clean, source=name)
+        stay, more = _cleaning.kept(one, labels, clean, source=name)
+        one, labels = pipelines.nested(lambda values, stay=stay: values[stay], one), labels[stay]
         _cleaning.check_fillable(one, preprocess, name)
         found[part] = one, labels
         notes += more
     if names and len(found) < len(_labels.PARTS):
-        _check_enough(found["train"][1], names, y_name)
+        _labels.check_enough(found["train"][1], names, y_name, "labels are counted from 0")
     parts = _records.parted(found, {"validation": validation, "test": test}, seed=seed, source=y_name, task=task)
     given = {"seed": seed, "calibration": calibration, "preprocess": preprocess, "clean": clean, "notes": notes}
     return _building.build(name, parts, classes=names, task=task, source=_records.facts_of(parts["train"][0]), **given)
@@ -134,14 +135,3 @@ def _loaded(path: str | Path, saving: str) -> np.ndarray | dict[str, np.ndarray]
         raise DataError(f"{path}: there is no such file; should be one that is saved with {saving}") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: can't be read as a file of arrays ({error}); save it again with {saving}") from error
-
-
-def _check_enough(y: np.ndarray, names: tuple[str, ...], y_name: str) -> None:
-    counts = np.bincount(y, minlength=len(names))
-    if counts.min() < 3:
-        few = [f"{name!r} has {count}" for name, count in zip(names, counts, strict=True) if count < 3]
-        shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-        raise DataError(
-            f"{y_name}: too few examples of a class: {shown}; each needs at least 3, one for each of train, validation and test "
-            "(labels are counted from 0)"
-        )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend, pipelines
-from ..errors import DataError, OptionError, shown
+from ..errors import DataError, OptionError, said, shown
 from . import _files, _records
 
 _BATCH = 256
@@ -37,7 +37,7 @@ class Opened:
             yield from together.prefetch(1).as_numpy_iterator()
         except backend.tensorflow().errors.OpError as error:
             raise DataError(
-                f"{self.source}: going through it fails ({_records.first_line(error)}); its elements should be (x, y), all of one shape"
+                f"{self.source}: going through it fails ({said(error)}); its elements should be (x, y), all of one shape"
             ) from error
 
     def examples(self) -> Any:
@@ -84,7 +84,7 @@ def _saved(folder: Path, source: str) -> Any:
         return tf.data.Dataset.load(str(folder))
     except (tf.errors.OpError, OSError, ValueError) as error:
         raise DataError(
-            f"{source} = {folder}: can't be read ({_records.first_line(error)}); should be a folder that tf.data.Dataset.save has written"
+            f"{source} = {folder}: can't be read ({said(error)}); should be a folder that tf.data.Dataset.save has written"
         ) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend, pipelines
-from ..errors import DataError, shown
+from ..errors import DataError
 from ..pipelines import Stream
 from ..types import Data
 from . import _building, _decoding, _labels, _targets
@@ -56,18 +56,11 @@ def numbers_of(
     """
     whole = {part: sizes.get(part, 0) for part in _labels.PARTS}
     if task == "classification" and len(sizes) < len(_labels.PARTS):
-        _check_enough(y[: whole["train"]], source)
+        there, numbers = np.unique(y[: whole["train"]], return_inverse=True)
+        fix = "give more, leave these classes out, or name another feature if that is no class"
+        _labels.check_enough(numbers, list(map(str, there)), source, fix)
     drawn = {part: otherwise if shares[part] is None else shares[part] for part, otherwise in (("validation", VALIDATION), ("test", TEST))}
     return _labels.divided(y, whole, **drawn, seed=seed, source=source, stratified=task == "classification")
-
-
-def _check_enough(y: np.ndarray, source: str) -> None:
-    few = int((np.unique(y, return_counts=True)[1] < 3).sum())
-    if few:
-        raise DataError(
-            f"{source}: {few:,} of {len(np.unique(y)):,} classes have fewer than 3 examples, one for each of train, validation and test; "
-            "give more, leave these classes out, or name another feature if that is no class"
-        )
 
 
 def parted(
@@ -112,29 +105,18 @@ def built(
     try:
         parts = parts_of(found, y, numbers, str(cache))
         facts = facts(parts) if callable(facts) else facts
-        parts = {part: _checked(of, source) for part, of in parts.items()}
-        notes += absences({part: y[at] for part, at in numbers.items()}, names, source)
+        parts = {part: _checked(of, source, given["preprocess"]) for part, of in parts.items()}
+        notes += _labels.missing_classes({part: y[at] for part, at in numbers.items()}, names, source, needed=False)
         return _building.build(name, parts, classes=names, task=task, seed=seed, source=facts, notes=notes, **given)
     except backend.tensorflow().errors.OpError as error:
         raise undecodable(error) from error
 
 
-def _checked(part: Part | Stream, source: str) -> Part | Stream:
+def _checked(part: Part | Stream, source: str, preprocess: Sequence[Any]) -> Part | Stream:
     if isinstance(part, Stream):
         return part
     x, y = part
-    return _building.check_examples(x, np.zeros(len(x), np.int32), 1, x_name=source)[0], y
-
-
-def absences(learnt: Mapping[str, np.ndarray], names: Sequence[str], source: str) -> list[str]:
-    """A note for each part whose class indices lack one, where there are classes."""
-    notes = []
-    for part, y in learnt.items():
-        if missing := [shown(name) for index, name in enumerate(names) if not (y == index).any()]:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            effect = "it can't be learnt" if part == "train" else "nothing is measured on it there"
-            notes.append(f"{source}: {part} has no example of {', '.join(missing[:5])}{more}; {effect}")
-    return notes
+    return _building.check_examples(x, np.zeros(len(x), np.int32), 1, x_name=source, preprocess=preprocess)[0], y
 
 
 def parts_of(found: Mapping[str, Records], y: np.ndarray, numbers: Mapping[str, np.ndarray], cache: str) -> dict[str, Part | Stream]:
@@ -211,12 +193,6 @@ def facts_of(x: Any) -> dict[str, Any]:
         return {"kind": "inputs", **{name: facts_of(x[name]) for name in sorted(x)}}
     is_image = x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] in (1, 3)
     return image_facts(x.shape[1:]) if is_image else {"kind": "values", "shape": list(x.shape[1:])}
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of TensorFlow says, without where in its machinery it happened."""
-    text = (str(error).splitlines() or [""])[0]
-    return text.removeprefix(text[: text.rfind("}} ") + 3] if "}} " in text else "").split(" [Op:")[0][:200] or type(error).__name__
 
 
 def no_example(source: str) -> DataError:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..errors import DataError, shown
-from . import _records
+from ..errors import DataError, said, shown
+from . import _files, _records
 
 Files = str | Path | list[str]
 _AROUND = 16  # bytes around each record in its file: its length, and checksums of the length and of the record
@@ -83,7 +83,7 @@ def scanned(path: Path, parse: Mapping[str, Any], y: str) -> Scan:
       DataError: the file is damaged or cut off, or a record lacks a feature; it names the record.
     """
     tf = backend.tensorflow()
-    status, size, labels = path.stat(), 0, []
+    size, labels = 0, []
     dataset = records([path]).batch(_BATCH).map(
         lambda batch: (tf.reduce_sum(tf.strings.length(batch)), tf.io.parse_example(batch, dict(parse))[y]), tf.data.AUTOTUNE
     )  # fmt: skip
@@ -99,7 +99,7 @@ def scanned(path: Path, parse: Mapping[str, Any], y: str) -> Scan:
             f"{path}: is cut off in its record {count} (counted from 0), behind {count:,} whole ones; copy or make the file again"
         )
     empty = np.empty(0, parse[y].dtype.as_numpy_dtype)
-    return Scan(path, np.concatenate(labels) if labels else empty, f"{path.name} {status.st_size} {status.st_mtime_ns}")
+    return Scan(path, np.concatenate(labels) if labels else empty, f"{path.name} {_files.mark_of(path)}")
 
 
 def _is_whole(path: Path, size: int) -> bool:
@@ -120,7 +120,7 @@ def _is_whole(path: Path, size: int) -> bool:
 def located(paths: Sequence[Path], parse: Mapping[str, Any], error: Exception) -> DataError:
     """The error of files that can't be read through, with the file and the record at which."""
     errors = (wrong for path in paths if (wrong := _wrong_in(path, parse)))
-    return next(errors, DataError(f"{paths[0]}: can't be read ({_records.first_line(error)}); did the files change meanwhile?"))
+    return next(errors, DataError(f"{paths[0]}: can't be read ({said(error)}); did the files change meanwhile?"))
 
 
 def _wrong_in(path: Path, parse: Mapping[str, Any]) -> DataError | None:
@@ -133,15 +133,13 @@ def _wrong_in(path: Path, parse: Mapping[str, Any]) -> DataError | None:
             return None
         except tf.errors.OpError as wrong:
             what = "is no TFRecord file, or packed in another way than its ending says" if number == 0 else "is damaged or cut off"
-            return DataError(
-                f"{path}: {what}, at its record {number} (counted from 0): {_records.first_line(wrong)}; copy or make the file again"
-            )
+            return DataError(f"{path}: {what}, at its record {number} (counted from 0): {said(wrong)}; copy or make the file again")
         try:
             if parse:
                 tf.io.parse_single_example(record, dict(parse))
         except tf.errors.OpError as wrong:
             return DataError(
-                f"{path}: record {number} (counted from 0) is not like the others, or not as features says: {_records.first_line(wrong)}; "
+                f"{path}: record {number} (counted from 0) is not like the others, or not as features says: {said(wrong)}; "
                 f"each should have {', '.join(parse)}"
             )
 

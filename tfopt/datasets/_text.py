@@ -84,6 +84,7 @@ def text_folder(
     encoding: str = "utf-8",
     words: Words = 10_000,
     length: Count = 256,
+    corrupt: _folders.Tolerated = 0.0,
     name: str | None = None,
     validation: Share = 0.15,
     test: Share = 0.2,
@@ -92,9 +93,10 @@ def text_folder(
     preprocess: Preprocess = (),
 ) -> Data:
     """Texts in .txt files, in one folder for each class: `folder/CLASS/*.txt`, or `folder/train/CLASS/*.txt` and `folder/test/CLASS/*.txt`
-    (and `validation` or `val`); an archive of such a folder is unpacked.
+    (and `val`, `valid` or `validation`); an archive of such a folder is unpacked.
 
-    Everything else as in `text_file`.
+    corrupt: up to this share of the files may be empty, unreadable or not text in `encoding`; they are left out and named in the data's
+      notes. Everything else as in `text_file`.
 
     >>> tfopt.datasets.text_folder(folder="aclImdb", length=400).classes
     ('neg', 'pos')
@@ -104,9 +106,16 @@ def text_folder(
     """
     where = _files.existing_folder(_unpacking.folder_of(folder))
     given = _folders.parts_of(where)
-    found = {part: _from_folder(given[part], encoding) if part in given else NONE for part in _labels.PARTS}
-    shares = {"validation": validation, "test": test}
-    return _built(name or where.name, found, words, length, shares, seed=seed, calibration=calibration, preprocess=preprocess)
+    found, bad = {}, []
+    for part in _labels.PARTS:
+        found[part], wrong = _from_folder(given[part], encoding) if part in given else (NONE, [])
+        bad += wrong
+    total = len(bad) + sum(len(of.texts) for of in found.values())
+    if bad and not corrupt:
+        raise DataError(f"{bad[0]}; or allow corrupt = 0.05 of the files to be left out")
+    notes = _folders.left_out(bad, total, corrupt, f"folder = {where}", "texts")
+    shares, known = {"validation": validation, "test": test}, {"seed": seed, "calibration": calibration, "preprocess": preprocess}
+    return _built(name or where.name, found, words, length, shares, notes, **known)
 
 
 def _from_lines(path: Path, separator: str, label_last: bool, encoding: str) -> _Texts:
@@ -123,20 +132,27 @@ def _from_lines(path: Path, separator: str, label_last: bool, encoding: str) -> 
     return _Texts(str(path), texts, labels, places)
 
 
-def _from_folder(folder: Path, encoding: str) -> _Texts:
+def _from_folder(folder: Path, encoding: str) -> tuple[_Texts, list[str]]:
+    """The texts, and what is wrong with those that can't be read."""
     inside = {of_class: _folders.files_below(of_class) for of_class in _folders.classes_in(folder)}
     files = [(of_class.name, file) for of_class, every in inside.items() for file in every if file.suffix.lower() == ".txt"]
     if not files:
         raise DataError(f"{folder}: has no .txt files in class folders; should hold CLASS/*.txt, a folder for each class")
-    return _Texts(
-        str(folder),
-        [_tables.text_of(file, encoding) for _, file in files],
-        [name for name, _ in files],
-        [(file, 1) for _, file in files],
-    )
+    texts, labels, places, bad = [], [], [], []
+    for label, file in files:
+        try:
+            texts.append(_tables.text_of(file, encoding))
+        except DataError as error:
+            bad.append(str(error))
+            continue
+        labels.append(label)
+        places.append((file, 1))
+    return _Texts(str(folder), texts, labels, places), bad
 
 
-def _built(name: str, found: Mapping[str, _Texts], words: int, length: int, shares: Mapping[str, float], **given: Any) -> Data:
+def _built(
+    name: str, found: Mapping[str, _Texts], words: int, length: int, shares: Mapping[str, float], notes: Sequence[str] = (), **given: Any
+) -> Data:
     source = found["train"].source
     classes = _labels.names_of(found["train"].labels, source, "give a text of another class, or say separator or label_last")
     y = np.concatenate([_labels.indices(of.labels, classes, of.place) for of in found.values()])
@@ -147,7 +163,7 @@ def _built(name: str, found: Mapping[str, _Texts], words: int, length: int, shar
     texts = np.array([text for of in found.values() for text in of.texts], object)
     vocabulary = words_of.vocabulary(texts[numbers["train"]], words)
     parts = {part: (words_of.encoded(texts[at], vocabulary, length), y[at]) for part, at in numbers.items()}
-    notes = _labels.missing_classes({part: y for part, (_, y) in parts.items()}, classes, source)
+    notes = (*notes, *_labels.missing_classes({part: y for part, (_, y) in parts.items()}, classes, source))
     return _building.build(name, parts, classes=classes, source=facts(vocabulary, length), notes=notes, **given)
 
 

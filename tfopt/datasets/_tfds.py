@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, nearest, shown
+from ..errors import DataError, nearest, said, shown
 from ._building import Part
 
 # Where to ask whether a set can be downloaded, where that is not what tensorflow-datasets has on record for it.
@@ -70,7 +70,7 @@ def from_folder(folder: Path) -> Any:
     try:
         return package().builder_from_directory(str(folder))
     except Exception as error:  # as below
-        raise DataError(f"folder = {folder}: can't be read ({_said(error)}); prepare the set again") from error
+        raise DataError(f"folder = {folder}: can't be read ({said(error)}); prepare the set again") from error
 
 
 def _builder(name: str, data_dir: str | Path | None) -> Any:
@@ -81,7 +81,7 @@ def _builder(name: str, data_dir: str | Path | None) -> Any:
         known = package_.list_builders(with_community_datasets=False)
         plain = name.split(":")[0].split("/")[0]
         if plain in known:
-            raise DataError(f"name = {shown(name)}: {plain} can't be had that way ({_said(error)})") from error
+            raise DataError(f"name = {shown(name)}: {plain} can't be had that way ({said(error)})") from error
         close = nearest(plain, known).partition(" (")[0] if len(known) > 1 else ""
         raise DataError(
             f"name = {shown(name)}: tensorflow-datasets has no such set; {_unlisted(close)}{len(known)} are built in, see "
@@ -98,7 +98,7 @@ def _prepare(builder: Any, name: str, fix: str) -> None:
     try:
         builder.download_and_prepare()
     except Exception as error:  # as above
-        raise DataError(f"{name}: the download failed ({type(error).__name__}: {_said(error)}); {fix}") from error
+        raise DataError(f"{name}: the download failed ({type(error).__name__}: {said(error)}); {fix}") from error
 
 
 def _where_to_put(builder: Any) -> str:
@@ -146,10 +146,4 @@ def _problem_with(url: str) -> str | None:
     except urllib.error.HTTPError:
         return None  # it answers; whether it has the files is found out by the download
     except (OSError, ValueError) as error:
-        return f"{urllib.parse.urlsplit(url).netloc}: {_said(error)}"
-
-
-def _said(error: BaseException) -> str:
-    """The first line of what an error says, with what."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]
+        return f"{urllib.parse.urlsplit(url).netloc}: {said(error)}"

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import backend, options
-from ..errors import DataError, OptionError, nearest, shown
+from ..errors import DataError, OptionError, nearest, said, shown
 from ..types import Data
 from . import _files, _forms, _records, _targets, _tfds
 from ._building import Cache, Count, Preprocess, Seed, Share
@@ -87,7 +87,7 @@ def tfds(
         shares=shares,
         cache=cache,
         seed=seed,
-        undecodable=lambda error: DataError(f"{called}: {x} can't be decoded ({_records.first_line(error)}); {form.fix}"),
+        undecodable=lambda error: DataError(f"{called}: {x} can't be decoded ({said(error)}); {form.fix}"),
         facts=form.facts,
         calibration=calibration,
         preprocess=preprocess,
@@ -166,7 +166,7 @@ def _records_of(builder: Any, split: str, x: str, y: str, form: Form) -> Records
     try:
         labels = np.concatenate(list(features(y, split).batch(_BATCH).as_numpy_iterator()))
     except backend.tensorflow().errors.OpError as error:
-        raise DataError(f"{info.full_name}: {y} can't be read ({_records.first_line(error)}); {form.fix}") from error
+        raise DataError(f"{info.full_name}: {y} can't be read ({said(error)}); {form.fix}") from error
     mark = f"{info.full_name} {x} {form.mark} {[(Path(file).name, *place) for file, *place in _files_of(builder, split, x)]}"
     return Records(read, form.decode, form.spec, labels, f"{mark} {info.splits[split].num_bytes}", info.full_name)
 

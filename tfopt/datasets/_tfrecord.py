@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend, options
-from ..errors import DataError
+from ..errors import DataError, said
 from ..types import Data
 from . import _features, _records, _scanning, _targets
 from ._building import Cache, Count, Preprocess, Seed, Share
@@ -124,5 +124,5 @@ def _undecodable(paths: Mapping[str, Sequence[Path]], decode: Callable[[Any], An
             try:
                 decode(record)
             except backend.tensorflow().errors.OpError as found:
-                return DataError(f"{path}: record {number} (counted from 0) can't be decoded ({_records.first_line(found)}); {fix}")
-    return DataError(f"{next(iter(paths.values()))[0]}: can't be read ({_records.first_line(error)}); did the files change meanwhile?")
+                return DataError(f"{path}: record {number} (counted from 0) can't be decoded ({said(found)}); {fix}")
+    return DataError(f"{next(iter(paths.values()))[0]}: can't be read ({said(error)}); did the files change meanwhile?")

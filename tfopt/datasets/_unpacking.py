@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from ..errors import DataError, shown
+from ..errors import DataError, said, shown
 
 HARMLESS = 256 * 2**20  # bytes that an archive may always unpack to
 # Between unpacked and stored beyond that. Texts are packed 3 to 10:1, tables of repeated rows 50:1, zeros 1000:1.
@@ -115,15 +115,11 @@ def _unpack(path: Path, to: Path) -> None:
                 with content() as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, 2**20)
     except _DAMAGED as error:
-        raise DataError(f"{path}: is cut off or damaged ({_first_line(error)}); copy it again") from error
+        raise DataError(f"{path}: is cut off or damaged ({said(error)}); copy it again") from error
     except OSError as error:
         raise DataError(f"{path}: can't be unpacked ({error.strerror or error}); free space, or unpack it and name the folder") from error
     if not total:
         raise DataError(f"{path}: holds no files, or empty ones only; should hold the data's")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 
 
 def _check_size(path: Path, size: int, limit: int) -> None:

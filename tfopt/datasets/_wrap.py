@@ -14,7 +14,7 @@ from .. import backend, options, pipelines
 from ..errors import DataError, OptionError, shown
 from ..pipelines import Stream
 from ..types import Data
-from . import _building, _opening, _records, _targets
+from . import _building, _labels, _opening, _records, _targets
 from ._building import Cache, Count, Preprocess, Seed
 from ._opening import Opened
 
@@ -73,10 +73,10 @@ def wrap(
     facts = _records.facts_of(walked["train"].x)
     if streamed:
         parts = {part: _stream(opened[part], walked[part], y[part], str(cache)) for part in opened}
-        notes = _records.absences(y, names, f"wrap: {name}")
+        notes = _labels.missing_classes(y, names, f"wrap: {name}", needed=False)
     else:
         parts = _records.parted({part: (walked[part].x, y[part]) for part in opened}, shares, seed=seed, source=f"wrap: {name}", task=task)
-        notes = _records.absences({part: labels for part, (_, labels) in parts.items()}, names, f"wrap: {name}")
+        notes = _labels.missing_classes({part: labels for part, (_, labels) in parts.items()}, names, f"wrap: {name}", needed=False)
     return _building.build(
         name, parts, classes=names, task=task, seed=seed, calibration=calibration, preprocess=preprocess, source=facts, notes=notes
     )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend, options
-from ..errors import DataError, OptionError, nearest, shown
+from ..errors import DataError, OptionError, nearest, said, shown
 from ..types import Call
 from . import audio, augmenting, cleaning, colors, contrast, filtering, jittering, mixing, policies, projecting, scaling, tables, text
 
@@ -95,6 +95,11 @@ AUGMENTATIONS: dict[str, Callable[..., Any]] = {
     "translation": augmenting.translation,
     "zoom": augmenting.zoom,
 }
+
+# of those, which cut their result off at 0 and 1
+OF_UNIT_RANGE = frozenset(
+    {"aug_mix", "brightness", "contrast", "gaussian_blur", "gaussian_noise", "grayscale", "hue", "rand_augment", "saturation"}
+)
 
 STEPS = {**PREPARATIONS, **AUGMENTATIONS}
 _BATCH = 512
@@ -246,7 +251,7 @@ def learned(steps: Sequence[Call], x: Any, *, source: str) -> tuple[Call, ...]:
             except (DataError, OptionError) as error:
                 raise DataError(f"{source}: {error}") from error
             except Exception as error:  # TensorFlow says in many ways that a shape does not suit
-                raise DataError(f"{source}: {step.use} can't be applied to {_shape(x)} ({_first_line(error)})") from error
+                raise DataError(f"{source}: {step.use} can't be applied to {_shape(x)} ({said(error)})") from error
         done.append(step)
     return tuple(done)
 
@@ -269,7 +274,3 @@ def _numpy(x: Any) -> Any:
 
 def _shape(x: Any) -> str:
     return "several inputs" if isinstance(x, dict) else f"examples of shape {tuple(x.shape[1:])}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:300] or type(error).__name__

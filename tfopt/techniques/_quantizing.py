@@ -64,7 +64,7 @@ def calibrate(quantized: Any, data: Data) -> None:
         for weight, quantizer, ranges in getattr(layer, "_weight_vars", ()):
             quantizer(weight, True, weights=ranges)
     observer = _tf_quantization.Observer()
-    with _replaced(_activation_quantizers(quantized), observer):
+    with _replaced(_activation_quantizers(quantized), observer), pipelines.failures_named(data.calibration):
         fixed = quantized.inputs[0].shape[0]
         for x, _ in pipelines.batches(data.calibration, fixed or 64):
             if fixed in (None, backend.tensorflow().nest.flatten(x)[0].shape[0]):  # the last batch may be a smaller one
