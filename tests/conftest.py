@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,12 @@ def pytest_terminal_summary(terminalreporter):
 def data_folder():
     """`data_folder(name) -> Path`: the folder or file `name` of the real data; skips where it is missing, fails where it must be there."""
     return lambda name: _found(_data() / name, "names the folder of the real data sets")
+
+
+@pytest.fixture(scope="session")
+def unpackable(data_folder, tmp_path_factory):
+    """`unpackable(name) -> Path`: a session's one copy of an archive of the real data, beside which it may be unpacked."""
+    return functools.cache(lambda name: Path(shutil.copyfile(data_folder(name), tmp_path_factory.mktemp("archive") / Path(name).name)))
 
 
 @pytest.fixture(scope="session")

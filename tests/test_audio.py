@@ -204,13 +204,29 @@ def test_class_folders(tmp_path):
 
 
 def test_folders_that_say_the_parts(tmp_path):
-    for part, each in (("train", 8), ("val", 2), ("test", 3)):
+    for part, each in (("Train", 8), ("val", 2), ("TEST", 3)):
         two_classes(tmp_path / part, each)
     assert sizes(tfopt.datasets.audio_folder(folder=tmp_path)) == {"train": 16, "validation": 4, "test": 6}
     with pytest.raises(OptionError, match="a folder named test as well"):
         tfopt.datasets.audio_folder(folder=tmp_path, test_pattern=".*_1.wav")
     shutil.rmtree(tmp_path / "val")
     assert sizes(tfopt.datasets.audio_folder(folder=tmp_path, validation=0.25)) == {"train": 12, "validation": 4, "test": 6}
+
+
+def test_a_class_without_sounds_is_said(tmp_path):
+    two_classes(tmp_path)
+    (tmp_path / "middle").mkdir()
+    with pytest.raises(DataError, match="too few examples of 1 of the 3 classes: 'middle' has 0"):
+        tfopt.datasets.audio_folder(folder=tmp_path, corrupt=0.0)
+
+
+def test_steps_are_told_the_rate_of_the_sounds(tmp_path):
+    steps = [{"use": "time_shift", "max_ms": 50.0}, {"use": "log_mel", "window_ms": 20.0}, {"use": "mfcc", "rate": 8000}]
+    data = tfopt.datasets.audio_folder(folder=two_classes(tmp_path), rate=8000, preprocess=steps[:2])
+    assert [step.options["rate"] for step in data.steps] == [8000, 8000]
+    assert data.input_shape == (50, 40, 1)  # of 20 ms each; at 16,000 samples a second there would be 25
+    given = tfopt.datasets.audio_folder(folder=tmp_path, rate=16_000, preprocess=steps[2:])
+    assert given.steps[0].options["rate"] == 8000
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -238,8 +254,7 @@ def test_files_of_several_kinds_side_by_side(tmp_path):
         for path in (tmp_path / "other" / label).iterdir():
             shutil.move(path, tmp_path / label / f"44100_{path.name}")
         write_24(tmp_path / label / "24.wav", np.full((1600, 2), 2**29, np.int32))
-    (tmp_path / "other" / "high").rmdir()
-    (tmp_path / "other" / "low").rmdir()
+    shutil.rmtree(tmp_path / "other")
     data = tfopt.datasets.audio_folder(folder=tmp_path, seconds=0.1)
     waves = np.concatenate([pipelines.to_arrays(part)[0] for part in (data.train, data.validation, data.test)])
     assert waves.shape == (34, 1600)
@@ -565,9 +580,8 @@ def test_spec_augment_masks_whole_frames_and_bins():
 
 
 @pytest.fixture(scope="module")
-def spoken(data_folder, tmp_path_factory):
-    """The archive in a place of its own, beside which it may be unpacked."""
-    return shutil.copy(data_folder("free_spoken_digit") / "fsdd.zip", tmp_path_factory.mktemp("spoken"))
+def spoken(unpackable):
+    return unpackable("free_spoken_digit/fsdd.zip")
 
 
 def test_spoken_digits_have_their_official_test_set(spoken):

@@ -246,8 +246,8 @@ def test_boxes_are_counted_and_measured_in_pixels():
     assert "0 to 2, mean 1.12" in str(found)
 
 
-def test_real_boxes(data_folder):
-    found = tfopt.datasets.voc(folder=data_folder("bccd.zip"), size=[60, 80], cache="none").describe()
+def test_real_boxes(unpackable):
+    found = tfopt.datasets.voc(folder=unpackable("bccd.zip"), size=[60, 80], cache="none").describe()
     assert sum(found.examples.values()) == 364
     assert sum(one.count for one in found.boxes) == 4888
     assert sum(found.classes["RBC"].values()) == 4155

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,8 @@ WIDTH, HEIGHT = 64, 48
 
 
 @pytest.fixture(scope="module")
-def bccd(data_folder, tmp_path_factory):
-    """The archive, where unpacking beside it is allowed."""
-    return Path(shutil.copy(data_folder("bccd.zip"), tmp_path_factory.mktemp("bccd")))
-
-
-@pytest.fixture(scope="module")
-def cells(bccd):
-    return tfopt.datasets.voc(folder=bccd, size=[120, 160])
+def cells(unpackable):
+    return tfopt.datasets.voc(folder=unpackable("bccd.zip"), size=[120, 160])
 
 
 def boxes_of(data, part):

@@ -74,9 +74,8 @@ def pixels(data):
 
 
 @pytest.fixture(scope="module")
-def grocery(data_folder, tmp_path_factory):
-    """The archive, where unpacking beside it is allowed."""
-    return Path(shutil.copy(data_folder("grocery10.zip"), tmp_path_factory.mktemp("grocery")))
+def grocery(unpackable):
+    return unpackable("grocery10.zip")
 
 
 def test_an_archive_of_train_val_and_test(grocery):
