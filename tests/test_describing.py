@@ -164,7 +164,7 @@ def test_files_of_the_same_bytes_are_named_by_their_paths(tmp_path):
     (copies,) = data.describe().copies
     assert copies.pairs == ((str(paths[10]), str(paths[1])),)
     paths[7].unlink()
-    with pytest.raises(tfopt.DataError, match=r"mine: an example can't be read or prepared \(.*7\.raw"):
+    with pytest.raises(tfopt.DataError, match=r"7\.raw: can't be read any more \(.*No such file"):
         data.describe()
 
 

@@ -160,24 +160,52 @@ def test_examples_are_augmented_each_in_its_own_way_and_anew_each_epoch():
     assert (x[0] != x[1]).any(axis=(1, 2, 3)).mean() > 0.9
 
 
+def drawn(seed, first, shape):
+    """The random numbers of steps that are done together, of which `first` is the first."""
+    tf = backend.tensorflow()
+    return tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, first)).numpy()
+
+
 @pytest.mark.parametrize("first", [{"use": "random_crop", "size": [9, 7]}, {"use": "pad_and_crop", "padding": 3}])
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_moves_that_are_made_as_one_are_those_made_one_after_the_other(first, kind):
-    tf = backend.tensorflow()
     x = np.random.default_rng(0).integers(0, 256, (40, 12, 11, 3)).astype(kind)
     crop = {"use": "center_crop", "size": [8, 6]}
-    steps = preprocessing.calls(["rescale", first, crop, {"use": "random_flip", "vertical": True}, "brightness"])
-    together, y = preprocessing.applied(x, np.arange(40), steps, [3, 4])
-    apart = x
-    for number, step in enumerate(steps):
-        seed = tf.random.experimental.stateless_fold_in([3, 4], number)
-        apart, _ = (
-            preprocessing.applied(apart, y, [step])
-            if step.use not in preprocessing.AUGMENTATIONS
-            else (preprocessing.AUGMENTATIONS[step.use](apart, y, seed, **step.options))
-        )
-    assert together.shape == (40, 8, 6, 3)
-    np.testing.assert_allclose(together, apart, atol=1e-6)
+    steps = preprocessing.calls(["rescale", first, crop, {"use": "random_flip", "vertical": True}])
+    together, _ = preprocessing.applied(x, np.arange(40), steps, [3, 4])
+    places, _, flips = drawn([3, 4], 1, [3, 40, 2])
+    for image, place, flip, new in zip(x, places, flips, together, strict=True):
+        if first["use"] == "random_crop":
+            top, left = (place * [4, 5]).astype(int)
+            image = image[top : top + 9, left : left + 7]
+        else:
+            top, left = (place * 7).astype(int)
+            image = np.pad(image, [(3, 3), (3, 3), (0, 0)])[top : top + 12, left : left + 11]
+        top, left = (image.shape[0] - 8) // 2, (image.shape[1] - 6) // 2
+        image = image[top : top + 8, left : left + 6]
+        image = image[:: -1 if flip[0] < 0.5 else 1, :: -1 if flip[1] < 0.5 else 1]
+        np.testing.assert_allclose(new, image.astype(np.float32) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colors_that_are_changed_as_one_are_those_changed_one_after_the_other(channels):
+    x = np.random.default_rng(0).integers(0, 256, (40, 6, 7, channels), np.uint8)
+    luma = np.array([0.299, 0.587, 0.114]) if channels == 3 else np.ones(1)
+    yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+    names = ["rescale", "contrast", "hue", "brightness", "saturation", "contrast"]
+    together, _ = preprocessing.applied(x, None, preprocessing.calls(names), [3, 4])
+    numbers = 2 * drawn([3, 4], 0, [6, 40]).astype(np.float64) - 1  # in -1..1
+    for number, image in enumerate(x.astype(np.float64) / 255):
+        one, turn, add, colorful, other = numbers[1:, number] * [0.2, 2 * np.pi * 0.05, 0.2, 0.2, 0.2]
+        image = image + one * (image - (image @ luma).mean())
+        if channels == 3:
+            y, i, q = np.moveaxis(image @ yiq.T, -1, 0)
+            back = np.stack([y, np.cos(turn) * i - np.sin(turn) * q, np.sin(turn) * i + np.cos(turn) * q], -1)
+            image = back @ np.linalg.inv(yiq.T)
+        image = image + add
+        image = image + colorful * (image - (image @ luma)[..., None])
+        image = image + other * (image - (image @ luma).mean())
+        np.testing.assert_allclose(together[number], np.clip(image, 0, 1), atol=2e-6)
 
 
 def test_only_training_batches_are_augmented():

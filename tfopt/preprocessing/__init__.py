@@ -13,6 +13,7 @@ are not given, so that a list of steps is all there is to know: it can be writte
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -184,40 +185,56 @@ def applied(x: Any, y: Any, steps: Sequence[Call], seed: Any = None) -> tuple[An
     """A batch with all steps done, in their order; without a `seed` the augmentations are left out."""
     tf = backend.tensorflow()
     numbered = [(number, step) for number, step in enumerate(steps) if seed is not None or not is_augmentation(step)]
-    for run in _runs(numbered, x, y):
-        seeded = [
-            (step.use, tf.random.experimental.stateless_fold_in(seed, number), step.options) for number, step in run if seed is not None
-        ]
-        step = run[0][1]
+    runs = _runs(numbered, x, y)
+    for run, following in itertools.zip_longest(runs, runs[1:]):
+        number, step = run[0]
         function = tf.autograph.experimental.do_not_convert(STEPS[step.use])  # they are operations already, and so are built faster
-        if len(run) > 1:
-            x, y = augmenting.moved(x, y, seeded)
-        elif is_augmentation(step):
-            x, y = function(x, y, seeded[0][1], **step.options)
-        else:
+        if not any(is_augmentation(one) for _, one in run):
             x = function(x, **step.options)
+            continue
+        own = tf.random.experimental.stateless_fold_in(seed, number)
+        together = [(one.use, one.options) for _, one in run]
+        if _are_one(run, augmenting):
+            x, y = augmenting.moved(x, y, own, together, floats=following is not None and following[0][1].use == "rescale")
+        elif len(run) > 1:
+            x, y = jittering.recolored(x, y, own, together)
+        else:
+            x, y = function(x, y, own, **step.options)
     return x, y
 
 
-def _runs(steps: list[tuple[int, Call]], x: Any, y: Any) -> list[list[tuple[int, Call]]]:
-    """The steps in the order in which they are done, those together that are one move of whole pixels.
+_Numbered = tuple[int, Call]
 
-    Bytes are moved before they become floats, of which there may be less then. Boxes are moved step by step: each looks at what is left.
+
+def _runs(steps: list[_Numbered], x: Any, y: Any) -> list[list[_Numbered]]:
+    """The steps in the order in which they are done, those together that are one operation: moves of whole pixels, changes of colors.
+
+    Bytes are moved before they become floats: they are a quarter as large. Boxes are moved step by step: each looks at what is left.
     """
-    runs: list[list[tuple[int, Call]]] = []
-    for one in steps:
-        if runs and not isinstance(y, dict) and any(map(is_augmentation, (one[1], runs[-1][0][1]))) and _are_one([*runs[-1], one]):
-            runs[-1].append(one)
+    runs = [[step] for step in steps]
+    if isinstance(x, dict) or isinstance(y, dict):
+        return runs
+    runs = _joined(runs)
+    if x.dtype == "uint8" and len(runs) > 1 and _are_one(runs[1], augmenting):
+        (_, first), *_ = runs[0]
+        if first.use == "rescale" and not first.options.get("offset"):  # with one, black from outside would be another number
+            runs[:2] = runs[1], runs[0]
+    return _joined(runs)
+
+
+def _joined(runs: list[list[_Numbered]]) -> list[list[_Numbered]]:
+    joined: list[list[_Numbered]] = []
+    for run in runs:
+        both = [*joined[-1], *run] if joined else []
+        if any(is_augmentation(step) for _, step in both) and any(_are_one(both, module) for module in (augmenting, jittering)):
+            joined[-1] = both
         else:
-            runs.append([one])
-    pixels = getattr(x, "dtype", None) == "uint8" and len(x.shape) == 4
-    if pixels and len(runs) > 1 and len(runs[1]) > 1 and runs[0][0][1].use == "rescale" and not runs[0][0][1].options.get("offset"):
-        runs[:2] = runs[1], runs[0]
-    return runs
+            joined.append(run)
+    return joined
 
 
-def _are_one(run: list[tuple[int, Call]]) -> bool:
-    return augmenting.are_one([step.use for _, step in run])
+def _are_one(run: list[_Numbered], module: Any) -> bool:
+    return module.are_one([step.use for _, step in run])
 
 
 def is_augmentation(step: Call) -> bool:

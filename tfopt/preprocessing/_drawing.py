@@ -82,5 +82,5 @@ def colored(x: Any, step: str) -> Any:
 
 
 def per_image(values: Any, rank: int = 4) -> Any:
-    """(n,) -> (n, 1, ...), to be multiplied with a batch of this rank."""
-    return values[(slice(None), *[backend.tensorflow().newaxis] * (rank - 1))]
+    """(n,) -> (n, 1, ...), to be multiplied with a batch of this rank; one number for all stays as it is."""
+    return values if isinstance(values, int | float) else backend.tensorflow().reshape(values, [-1, *[1] * (rank - 1)])

@@ -7,7 +7,8 @@ what moves an image to the right a negative m02. What comes from outside of the 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from .. import backend
 
@@ -33,24 +34,65 @@ def slanted(angle: Any, across: Any, down: Any) -> Any:
     )
 
 
-def chained(first: Any, second: Any) -> Any:
-    """The matrices of a move behind another; what the first put outside of its image is not black, but what was there before."""
+@dataclass(frozen=True)
+class Moves:
+    """Moves of whole pixels: in = mirror * out + shift, (n, 2) or numbers each, down and across, counted from the middle.
+
+    Attributes:
+      mirror: 1, or -1 where an image is mirrored.
+      shift: in pixels, half ones where the images become larger or smaller by an odd number.
+    """
+
+    mirror: Any
+    shift: Any
+
+    def then(self, second: Moves) -> Moves:
+        """These and others behind them."""
+        return Moves(self.mirror * second.mirror, self.mirror * second.shift + self.shift)
+
+    @property
+    def matrices(self) -> Any:
+        """The same as (n, 2, 3)."""
+        tf = backend.tensorflow()
+        mirror = self.mirror + tf.zeros_like(self.shift)
+        return stretched(self.shift[:, 1], self.shift[:, 0], mirror[:, 1], mirror[:, 0])
+
+
+def by_whole_pixels(x: Any, moves: Moves, size: tuple[int, int], *, mirrored: tuple[bool, bool], shifted: bool) -> Any:
+    """The images of a batch moved, at half of `upright`'s time.
+
+    mirrored: whether any may be, above and below, or the sides. shifted: whether any may be: then they come out as float32, else in their
+    own dtype.
+    """
     tf = backend.tensorflow()
-    turn = first[:, :, :2]
-    return tf.concat([turn @ second[:, :, :2], turn @ second[:, :, 2:] + first[:, :, 2:]], 2)
+    (height, width, channels), new = x.shape[1:], x
+    if any(mirrored):
+        down, across = tf.unstack(moves.mirror < 0, axis=1)
+        new = _mirrored(new, across, [-1, width, channels]) if mirrored[1] else new
+        new = _mirrored(new, down, [-1, height, width * channels]) if mirrored[0] else new
+    if shifted:
+        # Where the first pixel comes from, counted in the mirrored image.
+        starts = moves.mirror * moves.shift + [(height - size[0]) / 2, (width - size[1]) / 2]
+        glimpse = {"centered": False, "normalized": False, "uniform_noise": False, "noise": "zero"}
+        new = tf.raw_ops.ExtractGlimpseV2(input=tf.cast(new, tf.float32), size=list(size), offsets=tf.round(starts), **glimpse)
+    return tf.ensure_shape(new, [x.shape[0], *size, channels])
 
 
-def upright(
-    x: Any,
-    y: Any,
-    matrices: Any,
-    size: tuple[int, int] | None = None,
-    method: Literal["nearest", "bilinear"] = "bilinear",
-    dtype: Any = None,
-) -> tuple[Any, Any]:
-    """The batch with matrices that neither turn nor shear, at a third of `turned`'s time.
+def _mirrored(x: Any, which: Any, shape: list[int]) -> Any:
+    """The batch with some images mirrored: the places of each row of these, which its `shape` has in the middle, in the opposite order.
 
-    x: (n, height, width, channels) of any numbers. size: height and width of the new images. dtype: of the result, by default that of x.
+    In a shape of three dimensions TensorFlow takes a third of the time for it.
+    """
+    tf = backend.tensorflow()
+    places = tf.dynamic_partition(tf.range(tf.shape(x)[0]), tf.cast(which, tf.int32), 2)
+    mirrored = tf.reverse(tf.reshape(tf.gather(x, places[1]), shape), [1])
+    return tf.dynamic_stitch(places, [tf.gather(x, places[0]), tf.reshape(mirrored, [-1, *x.shape[1:]])])
+
+
+def upright(x: Any, y: Any, matrices: Any, size: tuple[int, int] | None = None) -> tuple[Any, Any]:
+    """The batch with matrices that neither turn nor shear, interpolated linearly, at a third of `turned`'s time.
+
+    x: (n, height, width, channels) of any numbers. size: height and width of the new images.
     """
     tf = backend.tensorflow()
     (height, width), (new_height, new_width) = x.shape[1:3], size or x.shape[1:3]
@@ -60,8 +102,8 @@ def upright(
     top, bottom = _ends(matrices[:, 1, 2], matrices[:, 1, 1], new_height, height, tall)
     left, right = _ends(matrices[:, 0, 2], matrices[:, 0, 0], new_width, width, wide)
     numbers = tf.range(tf.shape(x)[0])
-    new = tf.image.crop_and_resize(padded, tf.stack([top, left, bottom, right], 1), numbers, [new_height, new_width], method=method)
-    return _shaped(new, x, (new_height, new_width), dtype), boxes_moved(y, matrices, (height, width), (new_height, new_width))
+    new = tf.image.crop_and_resize(padded, tf.stack([top, left, bottom, right], 1), numbers, [new_height, new_width])
+    return _shaped(new, x, (new_height, new_width)), boxes_moved(y, matrices, (height, width), (new_height, new_width))
 
 
 def _ends(move: Any, factor: Any, new: int, old: int, padded: int) -> tuple[Any, Any]:
@@ -94,9 +136,9 @@ def _from_the_corner(matrices: Any, height: int, width: int) -> Any:
     return tf.pad(flat, [[0, 0], [0, 2]])
 
 
-def _shaped(new: Any, x: Any, size: tuple[int, int], dtype: Any = None) -> Any:
+def _shaped(new: Any, x: Any, size: tuple[int, int]) -> Any:
     tf = backend.tensorflow()
-    return tf.ensure_shape(tf.cast(new, dtype or x.dtype), [x.shape[0], *size, x.shape[3]])
+    return tf.ensure_shape(tf.cast(new, x.dtype), [x.shape[0], *size, x.shape[3]])
 
 
 def boxes_moved(y: Any, matrices: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:

@@ -27,9 +27,9 @@ GEOMETRIC: dict[str, Callable[[Any, float], tuple[Any, ...]]] = {
 # (images, strengths -1..1, bits that posterize begins with) -> images
 TONAL: dict[str, Callable[[Any, Any, int], Any]] = {
     "autocontrast": lambda x, strength, bits: _tones.stretched(x),
-    "brightness": lambda x, strength, bits: _tones.scaled(x, 1 + 0.9 * strength),
-    "color": lambda x, strength, bits: _tones.saturated(x, 1 + 0.9 * strength),
-    "contrast": lambda x, strength, bits: _tones.contrasted(x, 1 + 0.9 * strength),
+    "brightness": lambda x, strength, bits: _tones.Colors(x).scaled(1 + 0.9 * strength).done(),
+    "color": lambda x, strength, bits: _tones.Colors(x).saturated(1 + 0.9 * strength).done(),
+    "contrast": lambda x, strength, bits: _tones.Colors(x).contrasted(1 + 0.9 * strength).done(),
     "equalize": lambda x, strength, bits: _tones.equalized(x),
     "posterize": lambda x, strength, bits: _tones.posterized(x, bits - _rounded(4 * abs(strength))),
     "sharpness": lambda x, strength, bits: _tones.sharpened(x, 1 + 0.9 * strength),

@@ -16,7 +16,13 @@ from ._drawing import per_image
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # RGB to luma and two color differences: YIQ. A turn of the two is a turn of the hue that keeps the luma.
 _YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], np.float64)
+# A turn as matrices for RGB, a pixel being a row: the first, plus the cosine times the second, plus the sine times the third.
+_TURN = [
+    (_YIQ.T @ np.array(turn) @ np.linalg.inv(_YIQ.T)).astype(np.float32)
+    for turn in ([[1, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 0, 0], [0, 0, 1], [0, -1, 0]])
+]
 _LEVELS = 256
+_TOGETHER = 8  # pixels: with 1 it takes twice the time, with 16 a third more
 
 
 def cut(x: Any) -> Any:
@@ -35,49 +41,66 @@ def like(new: Any, x: Any) -> Any:
     return tf.ensure_shape(tf.reshape(new, [-1, *x.shape[1:]]), x.shape)
 
 
-def recolored(x: Any, matrices: Any) -> Any:
-    """RGB images times matrices (n, 3, 3), a pixel being a row: a third of the time that sums over the last axis take."""
+class Colors:
+    """Changes of the brightness, contrast and colors of a batch, gathered and then done at once: factor * (x @ matrix) + offset.
+
+    Each image has numbers of its own, and a gray offset. One pass over the pixels, and one cut at 0 and 1, take a third of the time that
+    brightness, contrast, saturation and hue take one after the other. Gray images have no colors that could be changed.
+    """
+
+    def __init__(self, x: Any):
+        self.x, self.matrix, self.factor, self.offset = x, None, 1.0, 0.0
+
+    def scaled(self, factor: Any, offset: Any = 0.0) -> Colors:
+        """All values times a factor, and an offset added: a number or (n,) each."""
+        self.factor, self.offset = self.factor * factor, self.offset * factor + offset
+        return self
+
+    def contrasted(self, factor: Any) -> Colors:
+        """The distances from the image's mean luma times (n,) factors."""
+        return self.scaled(factor, self._luma() * (1 - factor))
+
+    def saturated(self, factor: Any) -> Colors:
+        """0 makes an image gray, 1 leaves it, more makes it colorful."""
+        gray, factor = np.repeat(LUMA[:, np.newaxis], 3, axis=1), per_image(factor, 3)
+        return self._multiplied(factor * np.eye(3, dtype=np.float32) + (1 - factor) * gray)
+
+    def turned(self, angle: Any) -> Colors:
+        """All hues turned by (n,) radians, luma kept."""
+        tf = backend.tensorflow()
+        angle, (still, in_phase, across) = per_image(angle, 3), _TURN
+        return self._multiplied(still + tf.cos(angle) * in_phase + tf.sin(angle) * across)
+
+    def done(self) -> Any:
+        """The changed images, float32."""
+        tf = backend.tensorflow()
+        x = tf.cast(self.x, tf.float32)
+        new = flat(x) * per_image(self.factor, 2) if self.matrix is None else _recolored(x, self.matrix * per_image(self.factor, 3))
+        return cut(like(flat(new) + per_image(self.offset, 2), x))
+
+    def _multiplied(self, matrix: Any) -> Colors:
+        if self.x.shape[-1] == 3:  # gray stays gray in all of them, and so does the offset
+            self.matrix = matrix if self.matrix is None else self.matrix @ matrix
+        return self
+
+    def _luma(self) -> Any:
+        """(n,) mean luma of the images as they are by now."""
+        tf = backend.tensorflow()
+        height, width, channels = self.x.shape[1:]
+        rows = tf.reshape(tf.cast(self.x, tf.float32), [-1, height, width * channels])
+        rows = tf.reduce_mean(rows, 1)  # the long axis first: five times as quick
+        means = tf.reduce_mean(tf.reshape(rows, [-1, width, channels]), 1)
+        means = means if self.matrix is None else tf.linalg.matvec(self.matrix, means, transpose_a=True)
+        return tf.linalg.matvec(means, LUMA if channels == 3 else np.ones(1, np.float32)) * self.factor + self.offset
+
+
+def _recolored(x: Any, matrices: Any) -> Any:
+    """RGB images times matrices (n, 3, 3), a pixel being a row; several pixels in a row, since matrices so narrow are multiplied slowly."""
     tf = backend.tensorflow()
-    return cut(like(tf.matmul(tf.reshape(x, [-1, x.shape[1] * x.shape[2], 3]), matrices), x))
-
-
-def saturated(x: Any, factor: Any) -> Any:
-    """0 makes an image gray, 1 leaves it, more makes it colorful. Gray images stay."""
-    if x.shape[-1] == 1:
-        return x
-    gray = np.repeat(LUMA[:, np.newaxis], 3, axis=1)
-    factor = per_image(factor, 3)
-    return recolored(x, factor * np.eye(3, dtype=np.float32) + (1 - factor) * gray)
-
-
-def turned(x: Any, angle: Any) -> Any:
-    """All hues turned by (n,) radians, luma kept. Gray images stay."""
-    if x.shape[-1] == 1:
-        return x
-    tf = backend.tensorflow()
-    cos, sin, zero, one = tf.cos(angle), tf.sin(angle), tf.zeros_like(angle), tf.ones_like(angle)
-    turn = tf.reshape(tf.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], 1), [-1, 3, 3])
-    return recolored(x, _YIQ.T.astype(np.float32) @ turn @ np.linalg.inv(_YIQ.T).astype(np.float32))
-
-
-def brightened(x: Any, amount: Any) -> Any:
-    """An amount added."""
-    return cut(like(flat(x) + per_image(amount, 2), x))
-
-
-def scaled(x: Any, factor: Any) -> Any:
-    """All values times a factor."""
-    return cut(like(flat(x) * per_image(factor, 2), x))
-
-
-def contrasted(x: Any, factor: Any) -> Any:
-    """The distances from the image's mean luma times a factor."""
-    tf = backend.tensorflow()
-    (height, width, channels), values = x.shape[1:], flat(x)
-    rows = tf.reduce_mean(tf.reshape(values, [-1, height, width * channels]), 1)  # the long axis first: five times as quick
-    weights = np.tile(LUMA * 3, width) if channels == 3 else 1.0
-    mean, factor = tf.reduce_mean(rows * weights, 1, keepdims=True), per_image(factor, 2)
-    return cut(like(values * factor + mean * (1 - factor), x))
+    pixels = x.shape[1] * x.shape[2]
+    together = math.gcd(pixels, _TOGETHER)
+    blocks = np.eye(together, dtype=np.float32)[:, np.newaxis, :, np.newaxis] * matrices[:, np.newaxis, :, np.newaxis, :]
+    return tf.matmul(tf.reshape(x, [-1, pixels // together, 3 * together]), tf.reshape(blocks, [-1, 3 * together, 3 * together]))
 
 
 def sharpened(x: Any, factor: Any) -> Any:

@@ -18,12 +18,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from .. import backend, options
 from ..errors import DataError
-from ._drawing import Amount, Range, Shares, Side, Size, happens, images, integers, split, uniform
-from ._geometry import chained, slanted, stretched, turned, upright
+from ._drawing import Amount, Range, Shares, Side, Size, images, split, uniform
+from ._geometry import Moves, boxes_moved, by_whole_pixels, slanted, stretched, turned, upright
+
+PADDING = 4
 
 
 @options.checked
@@ -32,29 +35,26 @@ def random_flip(x: Any, y: Any, seed: Any, *, vertical: bool = False) -> tuple[A
 
     vertical: also up and down exchanged, with an even chance of its own.
     """
-    return moved(x, y, [("random_flip", seed, {"vertical": vertical})])
+    return moved(x, y, seed, [("random_flip", {"vertical": vertical})])
 
 
-def _flips(count: Any, shape: Any, seed: Any, *, vertical: bool = False) -> tuple[Any, tuple[int, int]]:
+def _flips(numbers: Any, shape: Any, *, vertical: bool = False) -> tuple[Moves, tuple[int, int]]:
     tf = backend.tensorflow()
-    zero, (across, down) = tf.zeros([count]), split(seed)
-    signs = [tf.where(happens(one, count, 0.5), -1.0, 1.0) for one in (across, down)]
-    return stretched(zero, zero, signs[0], signs[1] if vertical else 1.0), tuple(shape[:2])
+    return Moves(tf.where(numbers < [0.5 if vertical else 0.0, 0.5], -1.0, 1.0), tf.zeros_like(numbers)), tuple(shape)
 
 
 @options.checked
-def pad_and_crop(x: Any, y: Any, seed: Any, *, padding: Annotated[int, Field(ge=0)] = 4) -> tuple[Any, Any]:
+def pad_and_crop(x: Any, y: Any, seed: Any, *, padding: Annotated[int, Field(ge=0)] = PADDING) -> tuple[Any, Any]:
     """Each image moved by up to `padding` pixels up or down and left or right.
 
     All (2 * padding + 1)**2 places are equally likely. With 4 pixels on 32x32 images, and `random_flip`, this is the customary
     augmentation of CIFAR-10 (He et al. 2016, arXiv:1512.03385, section 4.2).
     """
-    return moved(x, y, [("pad_and_crop", seed, {"padding": padding})])
+    return moved(x, y, seed, [("pad_and_crop", {"padding": padding})])
 
 
-def _shifts(count: Any, shape: Any, seed: Any, *, padding: int = 4) -> tuple[Any, tuple[int, int]]:
-    moves = [backend.tensorflow().cast(integers(one, count, -padding, padding + 1), "float32") for one in split(seed)]
-    return stretched(*moves), tuple(shape[:2])
+def _shifts(numbers: Any, shape: Any, *, padding: int = PADDING) -> tuple[Moves, tuple[int, int]]:
+    return Moves(1.0, backend.tensorflow().floor(numbers * (2 * padding + 1)) - padding), tuple(shape)
 
 
 @options.checked
@@ -68,17 +68,13 @@ def random_crop(x: Any, y: Any, seed: Any, *, size: Size) -> tuple[Any, Any]:
     Raises:
       DataError: the images are smaller.
     """
-    return moved(x, y, [("random_crop", seed, {"size": size})])
+    return moved(x, y, seed, [("random_crop", {"size": size})])
 
 
-def _pieces(count: Any, shape: Any, seed: Any, *, size: int | list[int]) -> tuple[Any, tuple[int, int]]:
+def _pieces(numbers: Any, shape: Any, *, size: int | list[int]) -> tuple[Moves, tuple[int, int]]:
     size = sides(size, shape, "random_crop")
-    free = [old - new for old, new in zip(shape, size, strict=False)]
-    down, across = (
-        backend.tensorflow().cast(integers(one, count, 0, room + 1), "float32") - room / 2
-        for one, room in zip(split(seed), free, strict=True)
-    )
-    return stretched(across, down), size
+    free = np.subtract(shape, size).astype(np.float32)
+    return Moves(1.0, backend.tensorflow().floor(numbers * (free + 1)) - free / 2), size
 
 
 def sides(size: int | list[int], shape: Any, step: str) -> tuple[int, int]:
@@ -108,13 +104,13 @@ def center_crop(x: Any, *, size: Size) -> Any:
     return x[:, top : top + height, left : left + width]
 
 
-def _middles(count: Any, shape: Any, seed: Any, *, size: int | list[int]) -> tuple[Any, tuple[int, int]]:
-    size, zero = sides(size, shape, "center_crop"), backend.tensorflow().zeros([count])
-    down, across = ((old - new) // 2 - (old - new) / 2 for old, new in zip(shape, size, strict=False))
-    return stretched(zero + across, zero + down), size
+def _middles(numbers: Any, shape: Any, *, size: int | list[int]) -> tuple[Moves, tuple[int, int]]:
+    size = sides(size, shape, "center_crop")
+    free = np.subtract(shape, size)
+    return Moves(1.0, (free // 2 - free / 2).astype(np.float32) + backend.tensorflow().zeros_like(numbers)), size
 
 
-# What moves whole pixels, as (count, shape, seed, **options) -> the matrices of that many images, and the new height and width.
+# What moves whole pixels, as (numbers, shape, **options) -> the moves by (n, 2) random numbers in 0..1, and the new height and width.
 _MOVES = {"random_flip": _flips, "pad_and_crop": _shifts, "random_crop": _pieces, "center_crop": _middles}
 
 
@@ -123,18 +119,22 @@ def are_one(names: Sequence[str]) -> bool:
     return all(name in _MOVES for name in names) and "pad_and_crop" not in names[1:]
 
 
-def moved(x: Any, y: Any, steps: Sequence[tuple[str, Any, Mapping[str, Any]]]) -> tuple[Any, Any]:
-    """The steps (name, seed, options) that are one move, in one operation: half the time of a crop and a flip one after the other.
+def moved(x: Any, y: Any, seed: Any, steps: Sequence[tuple[str, Mapping[str, Any]]], *, floats: bool = False) -> tuple[Any, Any]:
+    """The steps (name, options) that are one move, in one operation.
 
-    Bytes come out as floats from 0 to 255 where there are several steps, and else as bytes.
+    floats: bytes may come out as floats from 0 to 255, where they are wanted next and come cheaper so.
     """
     tf = backend.tensorflow()
     x = images(x, steps[0][0])
-    count, size, matrices = tf.shape(x)[0], tuple(x.shape[1:3]), None
-    for name, seed, options_ in steps:
-        own, size = _MOVES[name](count, size, seed, **options_)
-        matrices = own if matrices is None else chained(matrices, own)
-    return upright(x, y, matrices, size, method="nearest", dtype=x.dtype if len(steps) == 1 else tf.float32)
+    size, moves = tuple(x.shape[1:3]), None
+    drawn = tf.random.stateless_uniform([len(steps), tf.shape(x)[0], 2], seed)  # at once: each operation has to be built and optimized
+    for (name, options_), numbers in zip(steps, tf.unstack(drawn), strict=True):
+        own, size = _MOVES[name](numbers, size, **options_)
+        moves = own if moves is None else moves.then(own)
+    flips = [options_.get("vertical", False) for name, options_ in steps if name == "random_flip"]
+    new = by_whole_pixels(x, moves, size, mirrored=(any(flips), bool(flips)), shifted=len(flips) < len(steps))
+    y = boxes_moved(y, moves.matrices, tuple(x.shape[1:3]), size) if isinstance(y, dict) else y
+    return (new if floats else tf.cast(new, x.dtype)), y
 
 
 @options.checked

@@ -7,65 +7,113 @@ of shape (2,), and returns the changed x, again in 0..1, and the same y. Each im
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from .. import backend, options
 from . import _tones
-from ._drawing import Amount, Chance, colored, happens, images, integers, split, uniform
+from ._drawing import Amount, Chance, colored, images, integers, split, uniform
+from ._tones import Colors
 
 Share = Annotated[float, Field(ge=0, le=1)]
+AMOUNT, HUE, CHANCE = 0.2, 0.05, 0.1
 
 
 @options.checked
-def brightness(x: Any, y: Any, seed: Any, *, amount: Share = 0.2) -> tuple[Any, Any]:
+def brightness(x: Any, y: Any, seed: Any, *, amount: Share = AMOUNT) -> tuple[Any, Any]:
     """Up to this much added to all values of an image, or taken from them."""
-    x = colored(x, "brightness")
-    if not amount:
-        return x, y
-    return _tones.brightened(x, uniform(seed, _count(x), -amount, amount)), y
+    return recolored(x, y, seed, [("brightness", {"amount": amount})])
 
 
 @options.checked
-def contrast(x: Any, y: Any, seed: Any, *, amount: Share = 0.2) -> tuple[Any, Any]:
+def contrast(x: Any, y: Any, seed: Any, *, amount: Share = AMOUNT) -> tuple[Any, Any]:
     """The distances from an image's mean brightness times 1 - `amount` to 1 + `amount`."""
-    x = colored(x, "contrast")
-    if not amount:
-        return x, y
-    return _tones.contrasted(x, uniform(seed, _count(x), 1 - amount, 1 + amount)), y
+    return recolored(x, y, seed, [("contrast", {"amount": amount})])
 
 
 @options.checked
-def saturation(x: Any, y: Any, seed: Any, *, amount: Share = 0.2) -> tuple[Any, Any]:
+def saturation(x: Any, y: Any, seed: Any, *, amount: Share = AMOUNT) -> tuple[Any, Any]:
     """The colors made weaker or stronger: the distances from gray times 1 - `amount` to 1 + `amount`. Images of one channel stay."""
-    x = colored(x, "saturation")
-    if not amount:
-        return x, y
-    return _tones.saturated(x, uniform(seed, _count(x), 1 - amount, 1 + amount)), y
+    return recolored(x, y, seed, [("saturation", {"amount": amount})])
 
 
 @options.checked
-def hue(x: Any, y: Any, seed: Any, *, amount: Annotated[float, Field(ge=0, le=0.5)] = 0.05) -> tuple[Any, Any]:
+def hue(x: Any, y: Any, seed: Any, *, amount: Annotated[float, Field(ge=0, le=0.5)] = HUE) -> tuple[Any, Any]:
     """All colors turned by up to this share of the color circle, to either side, the brightness kept. Images of one channel stay.
 
     The circle is that of the YIQ colors, in which a turn is one matrix; that of HSV, as `tf.image.adjust_hue` has it, takes ten times as
     long, and does not keep the brightness.
     """
-    x = colored(x, "hue")
-    if not amount:
-        return x, y
-    return _tones.turned(x, uniform(seed, _count(x), -2 * math.pi * amount, 2 * math.pi * amount)), y
+    return recolored(x, y, seed, [("hue", {"amount": amount})])
 
 
 @options.checked
-def grayscale(x: Any, y: Any, seed: Any, *, chance: Chance = 0.1) -> tuple[Any, Any]:
+def grayscale(x: Any, y: Any, seed: Any, *, chance: Chance = CHANCE) -> tuple[Any, Any]:
     """Each image, with this chance, without its colors, in three channels as before. Images of one channel stay."""
-    x = colored(x, "grayscale")
-    if not chance:
-        return x, y
+    return recolored(x, y, seed, [("grayscale", {"chance": chance})])
+
+
+def _brightened(colors: Colors, number: Any, *, amount: float = AMOUNT) -> Colors:
+    return colors.scaled(1.0, _between(number, -amount, amount))
+
+
+def _contrasted(colors: Colors, number: Any, *, amount: float = AMOUNT) -> Colors:
+    return colors.contrasted(_between(number, 1 - amount, 1 + amount))
+
+
+def _saturated(colors: Colors, number: Any, *, amount: float = AMOUNT) -> Colors:
+    return colors.saturated(_between(number, 1 - amount, 1 + amount))
+
+
+def _turned(colors: Colors, number: Any, *, amount: float = HUE) -> Colors:
+    return colors.turned(_between(number, -2 * math.pi * amount, 2 * math.pi * amount))
+
+
+def _grayed(colors: Colors, number: Any, *, chance: float = CHANCE) -> Colors:
+    return colors.saturated(backend.tensorflow().where(number < chance, 0.0, 1.0))
+
+
+def _rescaled(colors: Colors, number: Any, *, scale: float = 1 / 255, offset: float = 0.0) -> Colors:
+    return colors.scaled(scale, offset)
+
+
+def _between(number: Any, low: float, high: float) -> Any:
+    return low + (high - low) * number
+
+
+# What changes the colors of an image by a matrix and an offset, as (colors, number, **options) -> colors, by (n,) random numbers in 0..1.
+_RECOLORING = {
+    "brightness": _brightened,
+    "contrast": _contrasted,
+    "grayscale": _grayed,
+    "hue": _turned,
+    "rescale": _rescaled,
+    "saturation": _saturated,
+}
+
+
+def are_one(names: Sequence[str]) -> bool:
+    """Whether steps of these names are one change of colors: none is cut off at 0 and 1 before a `rescale` that follows."""
+    return all(name in _RECOLORING for name in names) and "rescale" not in names[1:]
+
+
+def recolored(x: Any, y: Any, seed: Any, steps: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Any, Any]:
+    """The steps (name, options) that are one change of colors, in one operation, cut off at 0 and 1 at its end only."""
     tf = backend.tensorflow()
-    return _tones.saturated(x, tf.where(happens(seed, _count(x), chance), 0.0, 1.0)), y
+    names = [name for name, _ in steps]
+    if names[0] == "rescale":
+        x = tf.cast(images(x, names[1]), tf.float32)
+    x = colored(x, names["rescale" in names])
+    changing = [(name, options_) for name, options_ in steps if name == "rescale" or not options_ or any(options_.values())]
+    if not changing:
+        return x, y
+    colors = Colors(x)
+    drawn = tf.unstack(tf.random.stateless_uniform([len(changing), _count(x)], seed))
+    for (name, options_), number in zip(changing, drawn, strict=True):
+        colors = _RECOLORING[name](colors, number, **options_)
+    return colors.done(), y
 
 
 @options.checked
