@@ -243,13 +243,17 @@ def convert(
     settings: DataSettings = [],  # noqa: B006 - typer copies it
     trust: Trust = False,
 ) -> None:
-    """Converts a model to a .tflite file."""
-    from . import conversion, loading, recipes
+    """Converts a model to a .tflite file; with data, what an app has to do in front of it is written beside it, as FILE.preprocessing.json."""
+    from . import conversion, deployment, loading, recipes
 
     said = {**({} if io is None else {"io": io}), **({"preprocessing": True} if preprocessing else {})}
     to, examples = recipes.format_call(format, **said), _data_call(data, settings)
-    artifact = conversion.convert(loading.load(model, trust=trust), to.use, data=_loaded(examples), name=out.stem, **to.options)
+    known = _loaded(examples)
+    artifact = conversion.convert(loading.load(model, trust=trust), to.use, data=known, name=out.stem, **to.options)
     print(f"{artifact.save(out)}: {len(artifact.content):,} bytes")
+    if known is not None:
+        path = deployment.preprocessing_of(known).save(out.with_name(f"{out.stem}.preprocessing.json"))
+        print(f"{path}: what is done to an example before the model")
 
 
 @app.command(short_help="A .tflite file's score, beside its model's.")
