@@ -78,9 +78,9 @@ def test_demo_installs_tfopt_and_runs_the_recipe(clone):
 
 def test_test_installs_the_tools_and_hands_its_arguments_to_pytest(clone):
     assert clone.run("scripts/test", "--slow", "-k", "a or b").returncode == 0
-    assert clone.notes() == [f"pip {clone.root}[dev]", f"{clone.root}: -m pytest --slow -k a or b"]
+    assert clone.notes() == [f"pip {clone.root}[dev]", f"{clone.root}: -m pytest --numprocesses 2 --dist loadfile --slow -k a or b"]
     assert clone.run(".ci/run").returncode == 0
-    assert clone.notes() == [f"{clone.root}: -m pytest"]
+    assert clone.notes() == [f"{clone.root}: -m pytest --numprocesses 2 --dist loadfile"]
 
 
 def test_the_second_run_installs_nothing(clone):
