@@ -20,6 +20,7 @@ import numpy as np
 
 from . import backend
 from .errors import DataError, said
+from .tracing import log
 
 MEMORY, NOTHING = "memory", "none"  # what `cache` may be; anything else is a folder's path
 
@@ -162,7 +163,10 @@ class Stream:
     def dataset(self, index: int = 0, count: int = 1) -> Any:
         """The share's raw examples, from the cache once they have been read through."""
         dataset = self.make(index, count)
-        return dataset if self.cache == NOTHING else dataset.cache(str(_owned(_folder(self.cache) / f"stream-{index}-of-{count}")))
+        if self.cache == NOTHING:
+            return dataset
+        path = _folder(self.cache) / f"stream-{index}-of-{count}"
+        return dataset.cache(str(path)) if _usable(path) else dataset
 
     def failure(self) -> str | None:
         """Why the examples can't be read through, as a sentence; None where they can be. Reads all in front of that."""
@@ -179,29 +183,25 @@ class Stream:
 _owners: dict[Path, int] = {}
 
 
-def _owned(path: Path) -> Path:
-    """The path of a cache of tf.data, which is complete or this process's alone to fill.
+def _usable(path: Path) -> bool:
+    """Whether a cache of tf.data is complete or this process's alone to fill; where another is filling it, that is logged.
 
     tf.data marks one that is being filled by a file, and refuses it for ever where the process was killed. The system's lock goes with its
     process, so whoever gets it may clear away what another left unfinished.
-
-    Raises:
-      DataError: another process is filling it.
     """
     if path in _owners or path.with_name(f"{path.name}.index").exists():
-        return path
+        return True
     owner = os.open(path.with_name(f"{path.name}.owner"), os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except OSError:
         os.close(owner)
-        raise DataError(
-            f"cache = {path.parent}: another run is filling it; wait until that is through its first epoch, or name another folder"
-        ) from error
+        log.warning("cache = %s: another run is filling it; this one reads the files in each epoch", path.parent)
+        return False
     for left in path.parent.glob(f"{path.name}_*"):
         left.unlink()
     _owners[path] = owner  # the lock lasts as long as this is open
-    return path
+    return True
 
 
 def _folder(path: str | Path) -> Path:

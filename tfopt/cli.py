@@ -243,7 +243,7 @@ def convert(
     settings: DataSettings = [],  # noqa: B006 - typer copies it
     trust: Trust = False,
 ) -> None:
-    """Converts a model to a .tflite file; with data, what an app has to do in front of it is written beside it, as FILE.preprocessing.json."""
+    """Converts a model to a .tflite file. With data, what an app has to do in front of it is written beside it: FILE.preprocessing.json."""
     from . import conversion, deployment, loading, recipes
 
     said = {**({} if io is None else {"io": io}), **({"preprocessing": True} if preprocessing else {})}
