@@ -278,9 +278,7 @@ def test_a_model_file_is_converted_verified_and_benchmarked(tmp_path, monkeypatc
     done = invoke("convert", "mlp.h5", "--format", "int8", "--io", "uint8", "--data", DIGITS, "--out", "small.tflite")
     assert done.exit_code == 0, done.stderr
     size = Path("small.tflite").stat().st_size
-    assert done.stdout == (
-        f"small.tflite: {size:,} bytes\nsmall.preprocessing.json: what is done to an example before the model\n"
-    )
+    assert done.stdout == (f"small.tflite: {size:,} bytes\nsmall.preprocessing.json: what is done to an example before the model\n")
     assert tfopt.load_preprocessing("small.preprocessing.json") == tfopt.preprocessing_of(data)
 
     done = invoke("verify", "small.tflite", "--against", "mlp.h5", "--data", "digits", "--set", "seed=0")
