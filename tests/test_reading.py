@@ -355,3 +355,13 @@ def test_other_steps_find_what_is_kept_on_disk(tmp_path):
     assert sorted(tmp_path.glob("kept/train-*/examples.npy")) == kept and len(kept) == 1
     listed(pipelines.training_batches(tfopt.datasets.image_folder(**{**given, "size": [3, 3]}), Fit(epochs=1)))
     assert len(list(tmp_path.glob("kept/train-*/examples.npy"))) == 2
+
+
+def test_a_cache_that_is_cut_off_is_refused(files, tmp_path):
+    rows = rows_of(files, str(tmp_path / "kept"))
+    listed(pipelines.training_batches(data_of(rows), Fit(epochs=1)))
+    path = tmp_path / "kept" / "examples.npy"
+    os.truncate(path, path.stat().st_size - 10)
+    with pytest.raises(DataError, match=r"examples\.npy: can't be read as a cache .*remove its folder"):
+        listed(pipelines.training_batches(data_of(rows_of(files, rows.cache)), Fit(epochs=1)))
+    assert path.stat().st_size == 128 + 2 * COUNT - 10

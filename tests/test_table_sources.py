@@ -112,6 +112,14 @@ def test_the_median_fills_in(file):
     assert data.steps[-1].use == "fill_missing"
 
 
+def test_a_constant_fills_in(file):
+    data = tfopt.datasets.csv(file=file, target="species", missing="constant", fill=-7.0, scale="none")
+    x, _ = pipelines.to_arrays(data.train)
+    raw_x, _ = raw(data, "train")
+    gaps = np.isnan(raw_x[:, 1:5])  # the numbers; of the categories beside them a missing one is zeros
+    assert gaps.any() and (x[:, 3:7][gaps] == -7).all() and np.array_equal(x[:, 3:7][~gaps], raw_x[:, 1:5][~gaps])
+
+
 def test_preprocess_comes_behind(file):
     data = tfopt.datasets.csv(file=file, target="species", preprocess=["l2_normalize"])
     assert [step.use for step in data.steps] == ["encode_columns", "fill_missing", "z_score", "l2_normalize"]

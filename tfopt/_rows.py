@@ -175,8 +175,10 @@ class Stream:
             for _ in self.dataset():
                 read += 1
         except backend.tensorflow().errors.OpError as error:
-            kept = "" if self.cache == NOTHING else f", which are kept in {self.cache}"
-            return f"example {read} of {len(self)}{kept}: can't be read any more ({said(error)}); did its file change or go meanwhile?"
+            fix = "did its file change or go meanwhile?"
+            if self.cache != NOTHING:
+                fix = f"if its file is whole, remove the cache {self.cache}"
+            return f"example {read} of {len(self)}: can't be read any more ({said(error)}); {fix}"
         return None
 
 
@@ -299,9 +301,10 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         except OSError as error:
             raise DataError(f"{path}: can't be written ({error.strerror or error}); name another folder as cache") from error
     try:
-        kept = np.lib.format.open_memmap(path, "r+")
+        np.load(path, mmap_mode="r")  # which fails on one that is cut off; "r+" would fill it up with zeros
+        kept = np.load(path, mmap_mode="r+")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't be read as a cache ({error}); remove it, or name another folder as cache") from error
+        raise DataError(f"{path}: can't be read as a cache ({error}); remove its folder, or name another folder as cache") from error
     if kept.shape != shape or kept.dtype != dtype:
         raise DataError(
             f"{path}: is the cache of other data, of shape {kept.shape}, not {shape}; remove it, or name another folder as cache"

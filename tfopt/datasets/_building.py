@@ -258,8 +258,8 @@ def _stratified(rows: np.ndarray, y: np.ndarray, count: int, seed: int, source: 
         stays, goes = model_selection.train_test_split(rows, test_size=count, stratify=y[rows], random_state=seed)
     except ValueError as error:
         raise DataError(
-            f"{source}: {len(rows)} examples of {len(np.unique(y[rows]))} classes can't be split with every class in each part "
-            f"({error}); give more examples, or larger shares"
+            f"{source}: {len(y)} examples of {len(np.unique(y))} classes can't be split with every class in each part, of which one "
+            f"would get {count}; give more examples, or larger shares (validation, test)"
         ) from error
     return stays, goes
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import options
 from ..errors import DataError, shown
+from ..preprocessing._checking import Finite
 from ..types import Data
 from . import _building, _cleaning, _columns, _labels, _tables
 from ._building import Count, Preprocess, Seed, Share
@@ -33,7 +34,8 @@ def csv(
     numbers: Names = (),
     categories: Names = (),
     ignore: Names = (),
-    missing: Literal["mean", "median", "most_frequent", "drop"] = "mean",
+    missing: Literal["mean", "median", "most_frequent", "constant", "drop"] = "mean",
+    fill: Finite = 0.0,
     scale: Literal["z_score", "none"] = "z_score",
     delimiter: str = ",",
     encoding: str = "utf-8",
@@ -50,8 +52,8 @@ def csv(
 
     A raw example is (columns,) float32: numbers as they are, a category as its number, NaN where a value is missing, -1 for a category
     that the training rows do not have. Steps make the x of it: `encode_columns` (a column of 0 and 1 for each category; a missing or
-    unknown one has zeros only), `fill_missing` by the `mean`, `median` or most frequent number, `z_score` of the numbers. All their
-    statistics are of the training rows. Then comes `preprocess`.
+    unknown one has zeros only), `fill_missing` of numbers by their `mean`, `median` or most frequent number, or by `fill`, `z_score` of the
+    numbers. All their statistics are of the training rows. Then comes `preprocess`.
 
     A column is of numbers where all its values are, else of categories; `numbers` and `categories` say it otherwise. A target of words or
     whole numbers makes classes, one with decimals is a number to predict; `task` says it otherwise. `missing = "drop"` leaves rows out in
@@ -89,6 +91,8 @@ def csv(
         "kind": "table",
         "columns": [column.facts for column in columns],
         "missing_values": list(_columns.MISSING),
+        "missing_values_in": "any case",
+        "blanks_around_fields": "removed",
         "unknown_category": _columns.UNKNOWN,
         "target": target,
     }
@@ -98,7 +102,7 @@ def csv(
         classes=classes,
         seed=seed,
         calibration=calibration,
-        preprocess=[*_steps(columns, parts["train"][0], missing, scale), *preprocess],
+        preprocess=[*_steps(columns, parts["train"][0], missing, fill, scale), *preprocess],
         task=task,
         source=facts,
         notes=notes,
@@ -163,14 +167,14 @@ def _learnt_columns(train: Table, kinds: Mapping[str, bool]) -> list[Column]:
     return columns
 
 
-def _steps(columns: Sequence[Column], x: np.ndarray, missing: str, scale: str) -> list[dict[str, Any]]:
+def _steps(columns: Sequence[Column], x: np.ndarray, missing: str, fill: float, scale: str) -> list[dict[str, Any]]:
     """What makes a vector of numbers of a raw example. The zeros and ones of categories are not scaled: a rare category would come out
     as a large number, for which int8 would lose the small ones.
     """
     counts = [0 if column.categories is None else len(column.categories) for column in columns]
     steps: list[dict[str, Any]] = [{"use": "encode_columns", "categories": counts}] if any(counts) else []
     if missing != "drop":
-        steps.append({"use": "fill_missing", "how": missing})
+        steps.append({"use": "fill_missing", "how": missing, **({"value": fill} if missing == "constant" else {})})
     if scale == "z_score" and not all(counts):
         means, spreads = np.nanmean(x, axis=0, dtype=np.float64), np.nanstd(x, axis=0, dtype=np.float64)
         mean, std = [], []

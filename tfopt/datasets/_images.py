@@ -61,7 +61,8 @@ def image_folder(
     notes += _folders.left_out(bad, len(files), corrupt, f"folder = {where}", "pictures")
     files, headers = zip(*((file, one) for file, one in zip(files, headers, strict=True) if not isinstance(one, str)), strict=True)
     paths, labels, _ = zip(*files, strict=True)
-    names = _labels.names_of([one.name for root in parts.values() for one in _folders.classes_in(root)], f"folder = {where}", _FIX)
+    classes = [one.name for root in parts.values() for one in _folders.classes_in(root)]
+    names = _labels.names_of(labels, f"folder = {where}", _FIX, classes)
     y = _labels.indices(labels, names, lambda number: str(paths[number]))
     sizes = Counter(part for _, _, part in files)
     _check_counts(y[: sizes["train"]], names, where, divided=len(parts) == 3)

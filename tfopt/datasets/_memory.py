@@ -74,6 +74,7 @@ def arrays(
     if names and len(found) < len(_labels.PARTS):
         _labels.check_enough(found["train"][1], names, y_name, "labels are counted from 0")
     parts = _records.parted(found, {"validation": validation, "test": test}, seed=seed, source=y_name, task=task)
+    notes += _labels.missing_classes({part: labels for part, (_, labels) in parts.items()}, names, y_name, needed=False)
     given = {"seed": seed, "calibration": calibration, "preprocess": preprocess, "clean": clean, "notes": notes}
     return _building.build(name, parts, classes=names, task=task, source=_records.facts_of(parts["train"][0]), **given)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -37,7 +38,13 @@ def load(name: str) -> tuple[Part, Part]:
 
 def package() -> Any:
     """The package itself, imported when it is needed."""
+    logging.getLogger("absl").addFilter(_is_news)  # one function is added once
     return importlib.import_module("tensorflow_datasets")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is none of those in which tensorflow-datasets 4.9 warns of a property that it uses itself, at each load."""
+    return "FeatureConnector.dtype` is deprecated" not in record.getMessage()
 
 
 def prepared(name: str, data_dir: str | Path | None, fix: str | None = None) -> Any:

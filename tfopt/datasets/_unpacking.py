@@ -141,6 +141,8 @@ def _members(path: Path, limit: int) -> Iterator[Iterator[_Member]]:
         start = file.read(512)
     opened = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), open)
     if opened is open and start[257:262] != b"ustar":
+        if start.startswith(b"PK\3\4"):
+            raise DataError(f"{path}: is a .zip that is cut off or damaged; copy it again")
         raise DataError(f"{path}: is neither a folder nor a .zip or .tar archive; name the data's folder, or an archive of it")
     with opened(path, "rb") as file, tarfile.open(fileobj=_Limited(file, path, limit), mode="r|") as archive:
         yield _of_tar(path, archive)
