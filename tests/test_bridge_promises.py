@@ -165,7 +165,7 @@ def test_a_keras_3_user_ends_where_he_began(digits, images, tmp_path):
     small = tfopt.prune(mine, digits, sparsity=0.5, fit=Fit(epochs=1, batch_size=256))
     tfopt.save(small, tmp_path / "small.keras")
     back = keras3.models.load_model(tmp_path / "small.keras")  # Keras alone, without tfopt
-    assert same(small(images), back(images))
+    np.testing.assert_allclose(small(images), back(images), atol=1e-4)  # probabilities of large logits, which round differently
     names = [layer.name for layer in back.layers]
     assert [name for name in names if name in {layer.name for layer in net().layers}] == [layer.name for layer in net().layers]
     assert np.mean(back.get_layer("logits").get_weights()[0] == 0) == pytest.approx(0.5, abs=0.01)

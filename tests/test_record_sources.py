@@ -376,7 +376,7 @@ def test_what_is_wrong_with_records_is_said(records, tmp_path):
     wrong("bad: record 150 .*can't be decoded", files=write(tmp_path / "bad", range(200), broken), size=[8, 8])
     wrong("gap: record 120 .*label", files=write(tmp_path / "gap", range(200), lambda number: {"label": None} if number == 120 else {}))
     lonely = write(tmp_path / "lonely", range(100), lambda number: {"label": 77} if number < 2 else {})
-    wrong("1 of 11 classes have fewer than 3", files=lonely)
+    wrong("too few examples of 1 of the 11 classes: '10' has 2", files=lonely)
     for features, message in (({"a": "img"}, "should be one of 'image'"), ({"a": {"kind": "bytes"}}, "bytes need a shape")):
         with pytest.raises(OptionError, match=message):
             datasets.tfrecord(files=one, features=features)

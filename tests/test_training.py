@@ -175,7 +175,9 @@ def test_divergence_in_the_middle_keeps_the_last_good_weights_and_says_so(digits
         result = tfopt.train(model, digits, fit) if technique == "train" else getattr(tfopt, technique)(model, digits, fit=fit)
     assert all(np.isfinite(weight).all() for weight in result.get_weights())
     note = next(entry["text"] for entry in trace.entries if entry["kind"] == "note")
-    assert f"diverged: {problem}" in note and "in epoch 3" in note and "Stopped, with the weights from the end of epoch 2" in note
+    # Whether a ReLU turns NaN into 0, so that no loss shows it, depends on the processor.
+    assert any(f"diverged: {told}" in note for told in {problem, "the loss is nan"})
+    assert "in epoch 3" in note and "Stopped, with the weights from the end of epoch 2" in note
     assert note in caplog.text
     assert len(next(entry["history"] for entry in trace.entries if entry["kind"] == "curve")["loss"]) == 2
     if technique == "prune":
