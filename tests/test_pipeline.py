@@ -298,3 +298,20 @@ def test_a_layer_that_is_not_there_is_found_before_anything_is_trained(tmp_path,
     with pytest.raises(OptionError, match=rf"steps\[1\]\.{next(iter(step))} = 'cnov1': no layer.*did you mean 'conv1'"):
         tfopt.run(table, out=tmp_path / "run")
     assert not list((tmp_path / "run").glob("stages/*train*/model.h5"))
+
+
+def test_texts_go_through_a_recipe_and_bring_the_size_of_their_vocabulary(tmp_path):
+    words = ["fine", "good", "great", "bad", "poor", "awful"]
+    lines = [f"{'no' if number % 2 else 'yes'} it is {words[number % 3 + 3 * (number % 2)]} number{number % 5}" for number in range(60)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    recipe = {
+        "name": "texts",
+        "data": {"use": "text_file", "file": str(tmp_path / "lines.txt"), "length": 6},
+        "model": {"use": "textcnn", "filters": 4, "embedding": 8},
+        "fit": {"epochs": 2},
+        "export": {"formats": ["int8"]},
+    }
+    report = tfopt.run(recipe, out=tmp_path / "run")
+    model = tfopt.load(tmp_path / "run" / "models" / "train.h5")
+    assert model.get_layer("embedding").input_dim == 2 + len(["it", "is"]) + 6 + 5  # with those to fill up and for unknown words
+    assert report.rows[0].verdict.examples == 12

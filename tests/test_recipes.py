@@ -172,7 +172,7 @@ def test_load_leaves_values_that_only_python_has_as_they_are():
         ({"data": {"use": "digits", "sed": 1}}, "data.sed: unknown option; did you mean 'seed'?"),
         ({"model": {"use": "convnet", "width": 0}}, "model.width = 0: should be greater than or equal to 1"),
         ({"model": {"use": "convnet", "width": "32"}}, "model.width = '32': should be a valid integer"),
-        ({"model": {"width": 8}}, "model: needs either 'use', a model of tfopt's (there are: convnet, "),
+        ({"model": {"width": 8}}, "model: needs either 'use', a model of tfopt's (there are: bilstm, "),
         ({"model": {"path": "mine.keras", "use": "mlp"}}, "model: has both 'use' and 'path'"),
         ({"model": {"path": "mine.keras"}}, "model.path = 'mine.keras': there is no such file; expected a .keras or .h5 file"),
         ({"model": {"path": 5}}, "model.path = 5: there is no such file"),

@@ -18,6 +18,7 @@ from . import (
     deployment,
     loading,
     measures,
+    options,
     pipelines,
     recipes,
     reporting,
@@ -118,11 +119,19 @@ def _data(recipe: Recipe) -> Data:
     return pipelines.shrink(data) if recipe.quick else data
 
 
+def _built(model: Call, data: Data) -> Any:
+    """A model for data; of texts the size of the vocabulary is known, where the recipe does not say another."""
+    builder, known = MODELS[model.use], {}
+    if "words" in options.options_of(builder) and "vocabulary" in data.source:
+        known = {"words": len(data.source["vocabulary"])}
+    return builder(data.input_shape, data.num_classes, **{**known, **model.options})
+
+
 def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
     def make(folder: Path) -> None:
         given = _read(recipe.model, data) if isinstance(recipe.model, ModelFile) else None
         with strategy.scope(), backend.seeded(recipe.seed):
-            model = given or MODELS[recipe.model.use](data.input_shape, data.num_classes, **recipe.model.options)
+            model = given or _built(recipe.model, data)
             check_layers(recipe.steps, bridge.plain(model))
             loading.save(training.train(model, data, recipe.fit) if recipe.fit else model, folder / MODEL_FILE)
 

@@ -7,10 +7,43 @@ recipe gives the same bytes.
 
 from __future__ import annotations
 
-from .convnet import convnet
+from .conv1d import conv1d
+from .conv3d import conv3d
+from .convnet import convnet, lenet5
+from .densenet import densenet
+from .dscnn import dscnn
+from .efficientnet_lite import efficientnet_lite
+from .linear import linear
 from .mlp import mlp
+from .mobilenet import mobilenet
+from .recurrent import bilstm, gru, lstm
 from .resnet import resnet
+from .textcnn import textcnn
+from .transformer import transformer
+from .two_input import two_input
+from .vgg import vgg
+from .vit import vit
 
-MODELS = {"convnet": convnet, "mlp": mlp, "resnet": resnet}
+MODELS = {
+    "bilstm": bilstm,
+    "conv1d": conv1d,
+    "conv3d": conv3d,
+    "convnet": convnet,
+    "densenet": densenet,
+    "dscnn": dscnn,
+    "efficientnet_lite": efficientnet_lite,
+    "gru": gru,
+    "lenet5": lenet5,
+    "linear": linear,
+    "lstm": lstm,
+    "mlp": mlp,
+    "mobilenet": mobilenet,
+    "resnet": resnet,
+    "textcnn": textcnn,
+    "transformer": transformer,
+    "two_input": two_input,
+    "vgg": vgg,
+    "vit": vit,
+}
 
-__all__ = ["MODELS", "convnet", "mlp", "resnet"]
+__all__ = ["MODELS", *MODELS]

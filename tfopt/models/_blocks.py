@@ -22,7 +22,7 @@ def check_one_input(input_shape: tuple[int, ...], builder: str) -> None:
     if isinstance(input_shape, dict):
         raise DataError(
             f"{builder} takes one input, the data has an array for each of {', '.join(map(repr, input_shape))}; "
-            "use a model of your own with inputs of these names"
+            "use two_input, or a model of your own with inputs of these names"
         )
 
 
@@ -53,3 +53,75 @@ def head(x: Any, num_classes: int) -> Any:
     """Logits and probabilities."""
     layers = backend.keras().layers
     return layers.Softmax(name="probabilities")(layers.Dense(num_classes, name="logits")(x))
+
+
+def conv_bn_relu(x: Any, filters: int, *, name: str, size: int = 3, stride: int = 1, bias: bool = False, most: float | None = None) -> Any:
+    """The same with a ReLU; `most` is 6 for a ReLU6."""
+    x = conv_bn(x, filters, name=name, size=size, stride=stride, bias=bias)
+    return backend.keras().layers.ReLU(max_value=most, name=f"{name}_relu")(x)
+
+
+def depthwise_bn_relu(x: Any, *, name: str, size: int = 3, stride: int = 1, bias: bool = False, most: float | None = None) -> Any:
+    """A convolution of each channel by itself, BatchNorm and ReLU."""
+    layers = backend.keras().layers
+    x = layers.DepthwiseConv2D(size, strides=stride, padding="same", use_bias=bias, name=name)(x)
+    return layers.ReLU(max_value=most, name=f"{name}_relu")(layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x))
+
+
+def first_stride(inputs: Any) -> int:
+    """Of nets for large photographs, which halve the image five times: 2, and 1 for images of less than 64 pixels."""
+    return 2 if min(inputs.shape[1:3]) >= 64 else 1
+
+
+def rounded(channels: float, divisor: int = 8) -> int:
+    """To a multiple of the divisor, and by no more than a tenth down, as in MobileNet's own code."""
+    nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * channels else nearest + divisor
+
+
+def sequence(input_shape: tuple[int, ...], builder: str, words: int, width: int) -> tuple[Any, Any]:
+    """The input of a net for sequences, and (n, length, channels): word indices as vectors of `width` numbers, series and features of sound
+    as they are.
+
+    Raises:
+      DataError: examples of this shape are neither.
+    """
+    check_one_input(input_shape, builder)
+    layers = backend.keras().layers
+    if len(input_shape) == 1:
+        inputs = backend.keras().Input(input_shape, dtype="int32", name="input")
+        return inputs, layers.Embedding(words, width, name="embedding")(inputs)
+    inputs = backend.keras().Input(input_shape, name="input")
+    if len(input_shape) == 2:
+        return inputs, inputs
+    if len(input_shape) == 3 and input_shape[2] == 1:
+        return inputs, layers.Reshape(input_shape[:2], name="frames")(inputs)
+    raise DataError(
+        f"{builder} takes word indices (length,), series (length, channels) or features of sound (frames, bins, 1), "
+        f"the examples are {input_shape}"
+    )
+
+
+def inverted(x: Any, expansion: int, channels: int, *, stride: int, name: str, size: int = 3) -> Any:
+    """An inverted residual: more channels, a depthwise convolution, fewer channels, and around it the input where the shapes agree."""
+    before = x
+    if expansion > 1:
+        x = conv_bn_relu(x, expansion * x.shape[-1], name=f"{name}_expand", size=1, most=6.0)
+    x = depthwise_bn_relu(x, name=f"{name}_depthwise", size=size, stride=stride, most=6.0)
+    x = conv_bn(x, channels, name=f"{name}_project", size=1)
+    same = stride == 1 and before.shape[-1] == channels
+    return backend.keras().layers.Add(name=f"{name}_add")([before, x]) if same else x
+
+
+def encoded(x: Any, heads: int, hidden: int, dropout: float, *, name: str) -> Any:
+    """A block of an encoder: (n, places, width) -> the same."""
+    layers, width = backend.keras().layers, x.shape[-1]
+    y = layers.LayerNormalization(name=f"{name}_norm1")(x)
+    y = layers.MultiHeadAttention(heads, max(1, width // heads), dropout=dropout, name=f"{name}_attention")(y, y)
+    x = layers.Add(name=f"{name}_add1")([x, y])
+    y = layers.LayerNormalization(name=f"{name}_norm2")(x)
+    y = layers.Dense(hidden, activation="gelu", name=f"{name}_dense1")(y)
+    y = layers.Dense(width, name=f"{name}_dense2")(y)
+    if dropout:
+        y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
+    return layers.Add(name=f"{name}_add2")([x, y])

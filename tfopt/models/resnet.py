@@ -29,8 +29,9 @@ def resnet(input_shape: tuple[int, ...], num_classes: int, *, depth: Depth = 8, 
     Raises:
       OptionError: a depth that is not 6 n + 2.
 
-    >>> resnet((32, 32, 3), 10, depth=8, width=16).count_params()
-    78666
+    >>> model = resnet((32, 32, 3), 10, depth=8, width=16)
+    >>> model.count_params(), tfopt.inspect(model).macs
+    (78666, 12501632)
     """
     keras = backend.keras()
     inputs = image_input(input_shape, "resnet")
