@@ -34,7 +34,13 @@ CASES = {
         (IMAGE, {"version": 3, "alpha": 0.25}),
         ((64, 64, 3), {"version": 3, "alpha": 0.25, "size": "large"}),
     ],
-    "resnet": [(IMAGE, {}), ((8, 8, 1), {"depth": 14, "width": 4})],
+    "resnet": [
+        (IMAGE, {}),
+        ((8, 8, 1), {"depth": 14, "width": 4}),
+        (IMAGE, {"version": 2, "width": 4}),
+        (IMAGE, {"depth": 18, "width": 4}),
+        ((64, 64, 3), {"depth": 50, "width": 4, "version": 2}),
+    ],
     "textcnn": [(TOKENS, SMALL), (SERIES, {"sizes": [3], "dropout": 0.0})],
     "transformer": [(TOKENS, SMALL), (SERIES, {"dropout": 0.0})],
     "two_input": [
@@ -70,6 +76,23 @@ def test_the_sizes_in_the_docstring_are_true(name):
     call, parameters, macs = re.search(r">>> model = \w+(\(.*\))\n.*\n +\((\d+), (\d+)\)", builder.__doc__).groups()
     model = eval(f"build{call}", {"build": builder})
     assert (model.count_params(), tfopt.inspect(model).macs) == (int(parameters), int(macs))
+
+
+# Parameters as published, with the two moving statistics of each channel of a BatchNorm.
+PUBLISHED = [
+    ("resnet", {"depth": 18}, 11_689_512 + 2 * 4_800),
+    ("resnet", {"depth": 34}, 21_797_672 + 2 * 8_512),
+    ("resnet", {"depth": 50}, 25_557_032 + 2 * 26_560),
+    ("mobilenet", {"version": 2}, 3_504_872 + 2 * 17_056),
+    ("mobilenet", {"version": 1}, 4_253_864),
+    ("efficientnet_lite", {}, 4_652_008 + 2 * 21_008),
+    ("densenet", {"blocks": [6, 12, 24, 16], "growth": 32}, 7_978_856 + 2 * 41_824),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "parameters"), PUBLISHED)
+def test_the_published_nets_have_their_published_sizes(name, given, parameters):
+    assert models.MODELS[name]((224, 224, 3), 1000, **given).count_params() == parameters
 
 
 @pytest.mark.parametrize(("name", "shape", "given"), EVERY)
@@ -112,12 +135,14 @@ def data_for(shape):
     return tfopt.datasets.arrays(x=x, y=np.arange(60) % 7, calibration=20)
 
 
-QUICK = {"convnet", "mlp", "resnet", "lenet5"}
+QUICK = {"convnet-0", "mlp-0", "resnet-0", "mobilenet-1"}
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
-def test_each_goes_the_whole_way_to_int8(name):
-    shape, given = CASES[name][0]
+@pytest.mark.parametrize(
+    ("name", "shape", "given"),
+    [case if case.id in QUICK else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in EVERY],
+)
+def test_each_goes_the_whole_way_to_int8(name, shape, given):
     data = data_for(shape)
     model = nets.randomized(built(name, shape, given))
     artifact = tfopt.convert(tfopt.quantize_aware(model, data), "int8")

@@ -61,6 +61,12 @@ def conv_bn_relu(x: Any, filters: int, *, name: str, size: int = 3, stride: int 
     return backend.keras().layers.ReLU(max_value=most, name=f"{name}_relu")(x)
 
 
+def bn_relu(x: Any, name: str) -> Any:
+    """BatchNorm and ReLU, before a convolution."""
+    layers = backend.keras().layers
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x))
+
+
 def depthwise_bn_relu(x: Any, *, name: str, size: int = 3, stride: int = 1, bias: bool = False, most: float | None = None) -> Any:
     """A convolution of each channel by itself, BatchNorm and ReLU."""
     layers = backend.keras().layers

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, first_stride, head, image_input
+from ._blocks import Count, bn_relu, first_stride, head, image_input
 
 
 @options.checked
@@ -28,22 +28,17 @@ def densenet(input_shape: tuple[int, ...], num_classes: int, *, blocks: Sequence
     large = first_stride(inputs) == 2
     x = layers.Conv2D(2 * growth, 7 if large else 3, strides=first_stride(inputs), padding="same", use_bias=False, name="stem")(inputs)
     if large:
-        x = _bn_relu(x, "stem")
+        x = bn_relu(x, "stem")
         x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     for block, count in enumerate(blocks, 1):
         for number in range(1, count + 1):
             name = f"block{block}_layer{number}"
-            y = layers.Conv2D(4 * growth, 1, use_bias=False, name=f"{name}_conv1")(_bn_relu(x, f"{name}_1"))
-            y = layers.Conv2D(growth, 3, padding="same", use_bias=False, name=f"{name}_conv2")(_bn_relu(y, f"{name}_2"))
+            y = layers.Conv2D(4 * growth, 1, use_bias=False, name=f"{name}_conv1")(bn_relu(x, f"{name}_1"))
+            y = layers.Conv2D(growth, 3, padding="same", use_bias=False, name=f"{name}_conv2")(bn_relu(y, f"{name}_2"))
             x = layers.Concatenate(name=f"{name}_join")([x, y])
         if block < len(blocks):
-            x = layers.Conv2D(x.shape[-1] // 2, 1, use_bias=False, name=f"half{block}")(_bn_relu(x, f"half{block}"))
+            x = layers.Conv2D(x.shape[-1] // 2, 1, use_bias=False, name=f"half{block}")(bn_relu(x, f"half{block}"))
             if min(x.shape[1:3]) >= 2:
                 x = layers.AveragePooling2D(name=f"half{block}_pool")(x)
-    x = layers.GlobalAveragePooling2D(name="average")(_bn_relu(x, "last"))
+    x = layers.GlobalAveragePooling2D(name="average")(bn_relu(x, "last"))
     return keras.Model(inputs, head(x, num_classes), name="densenet")
-
-
-def _bn_relu(x: Any, name: str) -> Any:
-    layers = backend.keras().layers
-    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x))
