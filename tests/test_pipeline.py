@@ -315,3 +315,15 @@ def test_texts_go_through_a_recipe_and_bring_the_size_of_their_vocabulary(tmp_pa
     model = tfopt.load(tmp_path / "run" / "models" / "train.h5")
     assert model.get_layer("embedding").input_dim == 2 + len(["it", "is"]) + 6 + 5  # with those to fill up and for unknown words
     assert report.rows[0].verdict.examples == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["spoken_digits", "trec", "fashion_lenet5"])
+def test_the_other_recipes_keep_their_limits(recipe, tmp_path, unpackable, data_folder, monkeypatch):
+    sounds = unpackable("free_spoken_digit/fsdd.zip")
+    places = {"free_spoken_digit": sounds.parent, "text": data_folder("text"), "fashion_mnist": data_folder("fashion_mnist")}
+    for name, place in places.items():
+        (tmp_path / name).symlink_to(place)
+    monkeypatch.setenv("TFOPT_DATA", str(tmp_path))
+    report = tfopt.run(Path(__file__).parents[1] / "recipes" / f"{recipe}.toml", out=tmp_path / "run")
+    report.raise_for_limits()

@@ -45,7 +45,8 @@ def changed(**sections) -> dict:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_of_the_project_is_good_and_says_how_to_run_it_and_what_to_expect(path):
+def test_every_recipe_of_the_project_is_good_and_says_how_to_run_it_and_what_to_expect(path, monkeypatch):
+    monkeypatch.setenv("TFOPT_DATA", "somewhere")
     assert isinstance(recipes.read(path), Recipe)
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
     assert first.startswith(f"# tfopt run recipes/{path.name} ")
