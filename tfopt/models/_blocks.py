@@ -61,17 +61,16 @@ def conv_bn_relu(x: Any, filters: int, *, name: str, size: int = 3, stride: int 
     return backend.keras().layers.ReLU(max_value=most, name=f"{name}_relu")(x)
 
 
-def bn_relu(x: Any, name: str) -> Any:
-    """BatchNorm and ReLU, before a convolution."""
+def bn_relu(x: Any, name: str, most: float | None = None) -> Any:
+    """BatchNorm and ReLU, behind a convolution of that name or before one."""
     layers = backend.keras().layers
-    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x))
+    return layers.ReLU(max_value=most, name=f"{name}_relu")(layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x))
 
 
 def depthwise_bn_relu(x: Any, *, name: str, size: int = 3, stride: int = 1, bias: bool = False, most: float | None = None) -> Any:
     """A convolution of each channel by itself, BatchNorm and ReLU."""
-    layers = backend.keras().layers
-    x = layers.DepthwiseConv2D(size, strides=stride, padding="same", use_bias=bias, name=name)(x)
-    return layers.ReLU(max_value=most, name=f"{name}_relu")(layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x))
+    convolution = backend.keras().layers.DepthwiseConv2D(size, strides=stride, padding="same", use_bias=bias, name=name)
+    return bn_relu(convolution(x), name, most)
 
 
 def first_stride(inputs: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, conv_bn_relu, depthwise_bn_relu, head, image_input
+from ._blocks import Count, Share, bn_relu, conv_bn_relu, depthwise_bn_relu, head, image_input
 
 
 @options.checked
@@ -24,7 +24,7 @@ def dscnn(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 64, 
     layers = keras.layers
     inputs = image_input(input_shape, "dscnn")
     x = layers.Conv2D(width, (10, 4), strides=2, padding="same", name="stem")(inputs)
-    x = layers.ReLU(name="stem_relu")(layers.BatchNormalization(momentum=0.9, name="stem_bn")(x))
+    x = bn_relu(x, "stem")
     if dropout:
         x = layers.Dropout(dropout, name="stem_dropout")(x)
     for number in range(1, blocks + 1):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 
 from .. import backend, options
-from ._blocks import Count, bn_relu, conv_bn, first_stride, head, image_input
+from ._blocks import Count, bn_relu, conv_bn, conv_bn_relu, first_stride, head, image_input
 
 # Of those for photographs: how many blocks each stack has, and whether these are bottlenecks.
 _LARGE = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True)}
@@ -70,7 +70,7 @@ def _stem(inputs: Any, width: int, large: bool, version: int) -> Any:
     if version == 2:
         x = layers.Conv2D(width, size, strides=stride, padding="same", use_bias=False, name="stem")(inputs)
     else:
-        x = layers.ReLU(name="stem_relu")(conv_bn(inputs, width, size=size, stride=stride, name="stem", bias=not large))
+        x = conv_bn_relu(inputs, width, size=size, stride=stride, name="stem", bias=not large)
     return layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x) if photograph else x
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import backend, options
 from ..errors import DataError
-from ._blocks import Count, Share, conv_bn_relu, head
+from ._blocks import Count, Share, bn_relu, conv_bn_relu, head
 
 
 @options.checked
@@ -74,8 +74,7 @@ def _branch(x: Any, width: int, blocks: int, hidden: int) -> Any:
             x = conv_bn_relu(x, channels, name=at)
             x = layers.MaxPooling2D(name=f"{name}_pool{number}")(x) if min(x.shape[1:3]) >= 2 else x
         else:
-            x = layers.Conv1D(channels, 5, padding="same", use_bias=False, name=at)(x)
-            x = layers.ReLU(name=f"{at}_relu")(layers.BatchNormalization(momentum=0.9, name=f"{at}_bn")(x))
+            x = bn_relu(layers.Conv1D(channels, 5, padding="same", use_bias=False, name=at)(x), at)
             x = layers.MaxPooling1D(name=f"{name}_pool{number}")(x) if x.shape[1] >= 2 else x
     pooling = layers.GlobalAveragePooling2D if rank == 3 else layers.GlobalAveragePooling1D
     return pooling(name=f"{name}_average")(x)
