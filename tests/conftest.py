@@ -48,6 +48,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{len(skipped)} tests skipped for missing data (TFOPT_DATA names its folder)", yellow=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What tfopt finds out about this machine is kept for the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_folder():
     """`data_folder(name) -> Path`: the folder or file `name` of the real data; skips where it is missing, fails where it must be there."""

@@ -40,8 +40,8 @@ def test_every_format_scores_what_the_model_scores(format, model, reference, dig
     x, y = pipelines.to_arrays(digits.test)
     assert verdict.metric == "accuracy" and verdict.examples == len(y)
     assert verdict.baseline == pytest.approx(np.mean(model(x).numpy().argmax(axis=1) == y)) and verdict.baseline > 0.9
-    assert abs(verdict.drop) <= (0.02 if "8" in format or format == "dynamic" else 0)
-    assert verdict.agreement >= (0.98 if "8" in format or format == "dynamic" else 1)
+    off = {"float32": 0, "float16": 1 / len(y)}.get(format, 0.02)  # an example on the border may fall to the other side in float16
+    assert abs(verdict.drop) <= off + 1e-9 and verdict.agreement >= 1 - off - 1e-9
     assert verdict.largest_error < {"float32": 1e-5, "float16": 5e-3}.get(format, 0.3)
 
 
@@ -129,7 +129,7 @@ def test_a_reference_of_another_test_set_is_refused(model, reference, digits):
 def test_an_empty_test_set_and_another_task_are_refused(model, digits):
     with pytest.raises(DataError, match="digits: the test set is empty"):
         verification.reference(model, dataclasses.replace(digits, test=digits.test.take(0)))
-    with pytest.raises(DataError, match="not 'regression'"):
+    with pytest.raises(DataError, match=r"y is int32 of shape .* regression needs a number for each example"):
         verification.reference(model, dataclasses.replace(digits, task="regression"))
 
 

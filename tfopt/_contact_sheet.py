@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
 import warnings
 from collections import Counter
@@ -14,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from . import _sheet_cells, backend, pipelines, preprocessing
+from . import _pictures, _sheet_cells, backend, pipelines, preprocessing
 from .errors import ArtifactError
-from .files import write_atomically
 from .pipelines import Rows, Stream
 from .types import Data
 
 SEEDS = (1, 2, 3, 4)  # a row of augmented examples each
-_MARK = b"tfopt contact sheet"  # in the file's head: such a file may be replaced by the next one
+_MARK = "tfopt contact sheet"
 _LOOKED_AT = 64  # examples of a stream, and 10,000 of rows, among which the shown ones are chosen
-_DOTS = 110  # an inch
 _INK = 8  # points, of all texts
 
 
@@ -39,24 +36,7 @@ def save(data: Data, path: str | Path) -> Path:
       ArtifactError: `path` does not end in .png, can't be written, or another file stands there.
     """
     pipelines.check_data(data)
-    path = Path(path)
-    try:
-        _check_place(path)
-        write_atomically(path, drawn(data))
-    except OSError as error:
-        raise ArtifactError(f"{path}: can't be written ({error.strerror or error}); free space or choose another place") from error
-    return path
-
-
-def _check_place(path: Path) -> None:
-    if path.suffix.lower() != ".png":
-        raise ArtifactError(f"{path}: is no name for a picture; end it in .png")
-    if path.is_dir():
-        raise ArtifactError(f"{path}: is a folder; name the file to write")
-    if path.exists():
-        with path.open("rb") as file:
-            if _MARK not in file.read(1024):
-                raise ArtifactError(f"{path}: another file stands here already; choose another name or remove it first")
+    return _pictures.save(path, lambda _: drawn(data), mark=_MARK)
 
 
 @dataclass(frozen=True)
@@ -85,9 +65,7 @@ def drawn(data: Data) -> bytes:
         for axes, (name, row) in zip(grid, blocks, strict=True):
             _draw_row(axes, data, name, row, rows[0], steps)
         _head(figure, data, rows)
-        target = io.BytesIO()
-        figure.savefig(target, format="png", dpi=_DOTS, metadata={"Software": _MARK.decode(), "Title": data.name})
-    return target.getvalue()
+        return _pictures.encoded(figure, "png", mark=_MARK, title=data.name)
 
 
 def _facts(data: Data, name: str) -> Mapping[str, Any]:
@@ -152,7 +130,7 @@ def _arrays(*values: Any) -> list[Any]:
 def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
     """A figure and its axes [rows, columns], in cells of this size in inches."""
     wide, high = columns * width + 0.35, rows * height + 0.3
-    figure = _sheet_cells.figure(wide, high)
+    figure = _pictures.figure(wide, high)
     places = {"left": 0.3 / wide, "right": 1 - 0.05 / wide, "bottom": 0.08 / high, "top": 1 - 0.5 / high}
     return figure, figure.subplots(
         rows, columns, squeeze=False, gridspec_kw={**places, "wspace": 0.15 / (width - 0.15), "hspace": 0.3 / (height - 0.3)}
@@ -193,6 +171,8 @@ def _title(data: Data, y: Any) -> str:
         )
     if data.task == "regression":
         return ", ".join(f"{one:.4g}" for one in np.ravel(y)[:3])
+    if data.task == "multi_label":
+        return _short(", ".join(_class(data, at) for at in np.flatnonzero(y)) or "none")
     if np.ndim(y):  # shares of the classes, as mixing makes them
         shares = [(float(y[at]), at) for at in np.argsort(-y)[:2] if y[at] > 0.01]
         return _short(

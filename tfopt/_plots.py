@@ -64,6 +64,54 @@ def curves(history: Mapping[str, Sequence[float]]) -> str:
     return _svg(figure, "training curves: " + ", ".join(metrics))
 
 
+_MOST_NAMED = 10  # kinds with a colour of their own and a name in the legend
+
+
+def cloud(points: Sequence[Sequence[float]], kinds: Sequence[int], names: Sequence[str], explained: Sequence[float], title: str) -> str:
+    """Points (x, y) by their kind; of more than ten kinds, colours repeat and there is no legend."""
+    figure = _figure(4.6, 3.8)
+    axes = figure.subplots()
+    _plain_axes(axes, *(f"component {number}: {100 * share:.0f} % of the variance" for number, share in enumerate(explained, 1)))
+    axes.set_title(f"by {title}", color=_MUTED, fontsize=_FONT)
+    for kind, name in enumerate(names):
+        own = [point for point, of in zip(points, kinds, strict=True) if of == kind]
+        label = (name if len(name) <= 14 else f"{name[:12]}...").lstrip("_") or "_"
+        x, y = zip(*own, strict=True) if own else ((), ())
+        axes.scatter(x, y, s=7, color=f"C{kind % _MOST_NAMED}", alpha=0.7, linewidths=0, label=label)
+    if len(names) <= _MOST_NAMED:
+        legend = axes.legend(fontsize=_FONT - 2, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+        for text in legend.get_texts():
+            text.set(color=_MUTED, parse_math=False)
+    return _svg(figure, f"embeddings by {title}")
+
+
+_MOST_WRITTEN = 20  # classes, of which the counts are written into the cells
+
+
+def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """How often each true class (a row) was taken for each class: a cell is the darker the larger its share of the row."""
+    figure = _figure(*(2 * [min(7.5, 2.2 + 0.33 * len(classes))]))
+    axes = figure.subplots()
+    names = [name if len(name) <= 16 else f"{name[:14]}..." for name in classes]
+    _plain_axes(axes, "taken for", "is")
+    axes.grid(visible=False)
+    for y, row in enumerate(counts):
+        for x, count in enumerate(row):
+            share = count / max(1, sum(row))
+            if count:
+                colour = _TFOPT if x == y else _PLAIN
+                axes.add_patch(_matplotlib("patches").Rectangle((x - 0.5, y - 0.5), 1, 1, color=colour, alpha=0.6 * share))
+            if count and len(classes) <= _MOST_WRITTEN:
+                axes.text(x, y, f"{count}", ha="center", va="center", fontsize=_FONT - 2, color=_MUTED)
+    axes.set_xlim(-0.5, len(classes) - 0.5)
+    axes.set_ylim(len(classes) - 0.5, -0.5)
+    axes.set_aspect("equal")
+    every = range(0, len(classes), 1 + len(classes) // 40)
+    axes.set_xticks(every, [names[at] for at in every], rotation=90, parse_math=False)
+    axes.set_yticks(every, [names[at] for at in every], parse_math=False)
+    return _svg(figure, "confusion matrix")
+
+
 def _matplotlib(module: str) -> ModuleType:
     """The door: importing matplotlib takes 0.4 s, which only who writes an HTML report has to wait for."""
     return importlib.import_module(f"matplotlib.{module}")

@@ -12,6 +12,10 @@ from . import _toml
 from .errors import RecipeError, shown
 from .types import Call, Fit, ModelFile, Recipe
 
+# What a fit does not take from [fit] where it has another value of the key: there it means nothing, or something else.
+FOLLOWERS = {"schedule": ("decay", "decay_epochs"), "optimizer": ("momentum",)}
+_UNSAID = tuple(field.name for field in dataclasses.fields(Fit) if field.default is None)  # whose None is said by leaving them out
+
 
 def text_of(recipe: Recipe) -> str:
     """A recipe as TOML text, which reads back to the same recipe.
@@ -21,11 +25,13 @@ def text_of(recipe: Recipe) -> str:
     """
     problems: list[str] = []
     table = _writable(table_of(recipe), "", problems)
-    usual = recipe.fit and recipe.fit.patience
     for index, step in enumerate(recipe.steps):
         fit = step.options.get("fit")
-        if fit is not None and fit.patience is None and usual is not None:
-            problems.append(f"steps[{index}].fit.patience = None: TOML has no word for it, and left out it would be {usual}")
+        for name in _UNSAID if fit and recipe.fit else ():
+            usual = getattr(recipe.fit, name)
+            follows = any(name in names and getattr(fit, key) != getattr(recipe.fit, key) for key, names in FOLLOWERS.items())
+            if getattr(fit, name) is None and usual is not None and not follows:
+                problems.append(f"steps[{index}].fit.{name} = None: TOML has no word for it, and left out it would be {usual}")
     if problems:
         raise RecipeError(f"recipe {shown(recipe.name)}", problems)
     return tomli_w.dumps(table)
@@ -40,13 +46,15 @@ def table_of(recipe: Recipe) -> dict[str, Any]:
         "quick": recipe.quick,
         "strategy": _table_of_call(recipe.strategy, recipe) if recipe.strategy.options else recipe.strategy.use,
         "data": _table_of_call(recipe.data, recipe),
+        "task": recipe.task and (_table_of_call(recipe.task, recipe) if recipe.task.options else recipe.task.use),
         "model": _table_of_file(recipe.model) if isinstance(recipe.model, ModelFile) else _table_of_call(recipe.model, recipe),
         "fit": recipe.fit and _table_of_fit(recipe.fit, recipe),
         "steps": [_table_of_call(step, recipe) for step in recipe.steps],
         "export": {"formats": [_table_of_call(call, recipe) if call.options else call.use for call in recipe.formats]},
+        "embeddings": recipe.embeddings,
         "limits": {label: dict(limits) for label, limits in recipe.limits.items()},
     }
-    optional = {"note": "", "quick": False, "fit": None, "steps": [], "limits": {}}
+    optional = {"note": "", "quick": False, "task": None, "fit": None, "steps": [], "embeddings": False, "limits": {}}
     return {key: value for key, value in table.items() if key not in optional or value != optional[key]}
 
 
@@ -70,8 +78,7 @@ def _table_of_fit(fit: Fit, recipe: Recipe) -> dict[str, Any]:
 
 def _writable(value: Any, where: str, problems: list[str]) -> Any:
     if isinstance(value, Mapping):
-        unsaid = ("patience", "service")  # whose None is said by leaving them out
-        told = {key: inner for key, inner in value.items() if key not in unsaid or inner is not None}
+        told = {key: inner for key, inner in value.items() if key not in _UNSAID or inner is not None}
         return {key: _writable(inner, _toml.join(where, key), problems) for key, inner in told.items()}
     if isinstance(value, list | tuple):
         return [_writable(inner, f"{where}[{index}]", problems) for index, inner in enumerate(value)]

@@ -39,7 +39,10 @@ def page(report: Report) -> str:
             for title, optimized, rows in _report_text.groups(report.rows)
         ],
         scores=_score_plots(report.rows),
+        metrics=_metrics(report.rows),
+        classes=_classes(report.rows),
         curves=[(entry["name"], Markup(_plots.curves(entry["history"]))) for entry in _entries(report, "curve") if entry["history"]],
+        embeddings=[(entry["text"], [Markup(svg) for svg in _embeddings(entry)]) for entry in _entries(report, "embeddings")],
         choices=[{**entry, "title": _report_text.treated_text(entry["choices"])} for entry in _entries(report, "choices")],
         ranges=_entries(report, "ranges"),
         texts=[entry["text"] for entry in _entries(report, "note")],
@@ -71,12 +74,42 @@ def _score_plots(rows: Sequence[Row]) -> list[tuple[str, Markup]]:
         ("file size after gzip", "KB", lambda row: row.measures.gzip_bytes / 1000),
         ("time of one inference", "ms, median", lambda row: row.timing.median_ms),
     )
-    share = "accuracy" in rows[0].verdict.metric
+    share = rows[0].verdict.share
     y_label = rows[0].verdict.metric + (", %" if share else "")
     return [
         (name, Markup(_plots.scores([_point(row, x(row), 100 if share else 1) for row in rows], f"{name}, {unit}", y_label)))
         for name, unit, x in against
     ]
+
+
+def _metrics(rows: Sequence[Row]) -> dict[str, Any]:
+    """Every metric of every file."""
+    names = list(rows[0].verdict.metrics) if rows else []
+    return {"names": names, "rows": [(row, [_report_text.metric_text(row.verdict.metrics[name]) for name in names]) for row in rows]}
+
+
+def _classes(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """What the summary's file does with each class, and which it takes for which; None where there are no classes."""
+    if not rows or not rows[0].verdict.per_class:
+        return None
+    row = _report_text.headline(rows)
+    verdict = row.verdict
+    return {
+        "row": row,
+        "names": list(next(iter(verdict.per_class.values()))),
+        "rows": [
+            (name, [_report_text.metric_text(value, whole=of == "examples") for of, value in values.items()])
+            for name, values in verdict.per_class.items()
+        ],
+        "confusion": Markup(_plots.confusion(list(verdict.per_class), verdict.confusion)) if verdict.confusion else None,
+    }
+
+
+def _embeddings(entry: dict[str, Any]) -> list[str]:
+    """The examples on two principal components, by class where there are classes, and by group."""
+    of = [("class", entry["labels"], entry["classes"])] * bool(entry["labels"])
+    of.append(("group of k-means", entry["clusters"], [str(number) for number in range(max(entry["clusters"]) + 1)]))
+    return [_plots.cloud(entry["points"], kinds, names, entry["explained"], title) for title, kinds, names in of]
 
 
 def _point(row: Row, x: float, scale: float) -> _plots.Point:

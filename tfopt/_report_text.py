@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def columns(metric: str) -> tuple[Column, ...]:
         Column(metric, "of the .tflite file on the whole test set", lambda row, _: score_text(row.verdict, row.verdict.score)),
         Column("95 % interval", f"of the {metric}: what this many test examples leave open", lambda row, _: _interval(row.verdict)),
         Column("drop", "against the trained Keras model, before any step", lambda row, _: _drop(row.verdict)),
-        Column("agrees", "share of test examples with the trained Keras model's answer", lambda row, _: _percent(row.verdict.agreement)),
+        Column("agrees", "how far its answers are the trained Keras model's", lambda row, _: _percent(row.verdict.agreement)),
         Column("largest error", "between any two outputs", lambda row, _: f"{row.verdict.largest_error:.3g}", terminal=False),
         Column("bytes", "of the .tflite file", lambda row, _: f"{row.measures.bytes:,}"),
         Column("ratio", "bytes against the plain float32 file's", lambda row, base: _ratio(row.measures.bytes, base)),
@@ -51,7 +52,12 @@ def columns(metric: str) -> tuple[Column, ...]:
 
 def score_text(verdict: Verdict, value: float) -> str:
     """A score as it is spoken of: shares of right answers in percent, everything else as it is."""
-    return f"{100 * value:.2f} %" if _is_share(verdict) else f"{value:.4g}"
+    return f"{100 * value:.2f} %" if verdict.share else f"{value:.4g}"
+
+
+def metric_text(value: float, *, whole: bool = False) -> str:
+    """A metric as it stands in a table, e.g. "0.9871"; a count where it is `whole`."""
+    return "–" if math.isnan(value) else f"{value:,.0f}" if whole else f"{value:.4g}"
 
 
 def milliseconds(value: float) -> str:
@@ -59,18 +65,14 @@ def milliseconds(value: float) -> str:
     return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:,.1f}"
 
 
-def _is_share(verdict: Verdict) -> bool:
-    return "accuracy" in verdict.metric
-
-
 def _interval(verdict: Verdict) -> str:
     low, high = verdict.interval
-    return f"{100 * low:.1f} – {100 * high:.1f}" if _is_share(verdict) else f"{low:.4g} – {high:.4g}"
+    return f"{100 * low:.1f} – {100 * high:.1f}" if verdict.share else f"{low:.4g} – {high:.4g}"
 
 
 def _drop(verdict: Verdict) -> str:
     drop = verdict.drop + 0.0  # turns -0.0 into 0.0
-    return f"{100 * drop:+.2f}" if _is_share(verdict) else f"{drop:+.3g}"
+    return f"{100 * drop:+.2f}" if verdict.share else f"{drop:+.3g}"
 
 
 def _percent(share: float) -> str:
@@ -152,8 +154,10 @@ def notes(report: Report) -> list[str]:
         sentences.append(f"The model was taken from {report.recipe.model.path} as it is; this run did not train it first.")
     if report.rows:
         verdict, timing = report.rows[0].verdict, report.rows[0].timing
-        unit = ", interval and drop in percent points" if _is_share(verdict) else ""
-        sentences.append(f"{verdict.metric} on {verdict.examples:,} test examples{unit}; agrees: with the trained Keras model's answers.")
+        unit = ", interval and drop in percent points" if verdict.share else ""
+        unit += "" if verdict.greater_is_better else ", the smaller the better"
+        answers = "with the trained Keras model's answers" if verdict.per_class else "R2 as a prediction of the trained model's outputs"
+        sentences.append(f"{verdict.metric} on {verdict.examples:,} test examples{unit}; agrees: {answers}.")
         how = f"{timing.threads} thread{'s' * (timing.threads != 1)}, {timing.runtime}, {timing.machine}"
         sentences.append(f"ms: median of {len(timing.samples_ms):,} inferences after {timing.warmup:,} to warm up, {how}.")
     uncounted = sorted({kind for row in report.rows for kind in row.measures.uncounted})

@@ -120,13 +120,19 @@ class Lengths:
 
 
 class Classes:
-    """How often each class comes."""
+    """How often each class comes; `several` may be there at once."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, several: bool = False):
+        self.several = several
         self.counts, self.outside = np.zeros(count, np.int64), 0  # outside: labels that are the index of no class
 
     def add(self, y: Any) -> None:
-        """Takes a batch of labels in: class indices (n,), shares of the classes (n, classes), or the boxes of a detection set."""
+        """Takes a batch of labels in: class indices (n,), shares of the classes or 0 and 1 for several (n, classes), or the boxes of a
+        detection set.
+        """
+        if self.several:
+            self.counts += y.astype(np.int64).sum(axis=0)
+            return
         labels = y["labels"] if isinstance(y, Mapping) else y
         if not isinstance(y, Mapping) and labels.ndim == 2 and labels.shape[1] == len(self.counts):
             labels = labels.argmax(axis=1)

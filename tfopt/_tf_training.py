@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tqdm
 from tf_keras.callbacks import Callback
 from tf_keras.src.backend import RandomGenerator
 from tf_keras.src.engine.base_layer import BaseRandomLayer
+from tf_keras.src.mixed_precision.loss_scale_optimizer import _DynamicLossScaleState
 
-from . import progress
+from . import backend, progress
 from .errors import OptionError
 from .tracing import log, record
 from .types import Fit
@@ -27,27 +29,31 @@ class Keeper(Callback):
       history: metric -> its value after each epoch.
     """
 
-    def __init__(self, fit: Fit, *, name: str, settled: int, file: Path | None, state: Sequence[Any] = ()):
+    def __init__(
+        self, fit: Fit, *, name: str, settled: int, file: Path | None, save_batch: Callable[[int, int], str], state: Sequence[Any] = ()
+    ):
         super().__init__()
         self.fit, self.name, self.settled, self.file, self.state = fit, name, settled, file, state
+        self.save_batch, self.broken_at = save_batch, None
         self.history: dict[str, list[float]] = {}
         self.best_loss, self.best_epoch, self.best_weights = math.inf, -1, None
         self.last_weights = None
 
     def resume(self, model: Any) -> int:
         """Puts the model where the saved state says, and returns the epoch to go on with (`fit.epochs` where nothing is left to do)."""
-        saved = progress.read(self.file)
+        variables = self._variables(model)
+        form = progress.form_of(variables)
+        saved = progress.read(self.file, form, [*form, *progress.form_of(model.weights)])  # the second with the best weights behind
         if saved is None:
             return 0
-        facts, arrays = saved
-        variables = self._variables(model)
-        for variable, array in zip(variables, arrays, strict=False):  # the best weights follow
+        facts, arrays = saved.facts, saved.arrays
+        for variable, array in zip(variables, arrays, strict=False):
             variable.assign(array)
         self.history, self.best_epoch = facts["history"], facts["best_epoch"]
         self.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
         self.best_weights = arrays[len(variables) :] or None
         self.last_weights = arrays[: len(model.weights)]
-        return self.fit.epochs if facts["stopped"] else facts["epoch"] + 1
+        return self.fit.epochs if facts["stopped"] else saved.epoch + 1
 
     def on_train_begin(self, logs=None):
         layers = [layer for layer in self.model._flatten_layers() if isinstance(layer, BaseRandomLayer)]
@@ -63,11 +69,14 @@ class Keeper(Callback):
             generator._maybe_init()
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        backend.reseed(self.fit.seed * 1_000_003 + epoch)
         for number, (generator, _) in enumerate(self.generators):
             generator._generator.reset_from_seed((self.fit.seed * 1_000_003 + epoch) * 1_009 + number)
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):  # and stays so: it is the epoch's mean so far
+            self.broken_at = self.broken_at or (self.epoch, batch)
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
@@ -81,7 +90,8 @@ class Keeper(Callback):
         if self.fit.patience is not None and epoch >= self.settled and logs["val_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = float(logs["val_loss"]), epoch
             self.best_weights = self.last_weights
-        stopped = self.fit.patience is not None and 0 <= self.best_epoch <= epoch - self.fit.patience
+        patient = self.fit.patience is None or not 0 <= self.best_epoch <= epoch - self.fit.patience
+        stopped = self.model.stop_training or not patient  # by a callback of the user's own, or by ours
         self.model.stop_training = stopped
         self._save(epoch, stopped)
 
@@ -100,6 +110,8 @@ class Keeper(Callback):
     def _go_back(self, epoch: int, problem: str) -> None:
         """To the weights of the last epoch that went well; there is nothing to go back to before the first is over."""
         said = f"{self.name}: training diverged: {problem} in epoch {epoch + 1}; a smaller fit.learning_rate helps"
+        if self.broken_at is not None:
+            said += f"; {self.save_batch(*self.broken_at)}"
         if self.last_weights is None:
             raise OptionError(said)
         said += f". Stopped, with the weights from the end of epoch {epoch}"
@@ -112,17 +124,23 @@ class Keeper(Callback):
         if self.file is None:
             return
         facts = {
-            "epoch": epoch,
             "stopped": stopped,
             "history": self.history,
             "best_loss": self.best_loss if self.best_epoch >= 0 else None,
             "best_epoch": self.best_epoch,
         }
-        progress.write(self.file, facts, [v.numpy() for v in self._variables(self.model)] + (self.best_weights or []))
+        arrays = [variable.numpy() for variable in self._variables(self.model)] + (self.best_weights or [])
+        progress.write(self.file, progress.State(epoch, facts, arrays))
 
     def _variables(self, model: Any) -> list[Any]:
-        """All that the next epoch starts from."""
-        return [*model.weights, *model.optimizer.variables, *self.state]
+        """All that the next epoch starts from, the model's weights first."""
+        on_read = [weight for weight in model.weights if weight.synchronization == tf.VariableSynchronization.ON_READ]
+        each = [part for weight in on_read for part in getattr(weight, "values", ())]  # BatchNorm's statistics, on each replica its own
+        scale = getattr(model.optimizer, "_loss_scale", None)  # of float16
+        scaling = [scale.current_loss_scale, scale.counter] if isinstance(scale, _DynamicLossScaleState) else []
+        layers = [layer for layer in model._flatten_layers() if not isinstance(layer, BaseRandomLayer)]
+        generators = [value.state for layer in layers for value in vars(layer).values() if isinstance(value, tf.random.Generator)]
+        return [*model.weights, *each, *model.optimizer.variables, *scaling, *generators, *self.state]
 
 
 def _put(model: Any, weights: Sequence[Any]) -> None:
@@ -150,7 +168,7 @@ class Progress(Callback):
         self.bar.set_description_str(f"{self.name}: epoch {epoch + 1}/{self.epochs}", refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
-        self.bar.update()
+        self.bar.update(batch + 1 - self.bar.n % self.steps)
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.set_postfix_str("  ".join(f"{key} {value:.3f}" for key, value in logs.items()))

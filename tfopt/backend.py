@@ -51,6 +51,12 @@ def tfmot() -> ModuleType:
         return importlib.import_module("tensorflow_model_optimization")
 
 
+def tensorflow_private(path: str) -> ModuleType:
+    """A module of TensorFlow that its public names do not reach, e.g. `"framework.config"`."""
+    tensorflow()
+    return importlib.import_module(f"tensorflow.python.{path}")
+
+
 def keras_private(path: str) -> ModuleType:
     """A module of tf_keras that its public names do not reach, e.g. `"saving.serialization_lib"`."""
     return importlib.import_module(f"{keras().__name__}.src.{path}")
@@ -132,17 +138,67 @@ def without_autograph(build: Callable, model: Any) -> Callable:
 
 @contextlib.contextmanager
 def seeded(seed: int):
-    """Makes the weights that are initialized inside follow from `seed`, and leaves no random state changed.
+    """Makes all that draws from a global random state inside follow from `seed`, and leaves these states as they were.
 
-    tf_keras initializers without a seed of their own draw one from Keras's seed generator, or from Python's global `random`.
+    They are Python's, NumPy's, TensorFlow's, and Keras's, from which initializers without a seed of their own draw one. (NumPy's
+    `default_rng()` and TensorFlow's `Generator` are states of their own, and their maker's affair.)
     """
-    holder = importlib.import_module(f"{keras().__name__}.src.backend")._SEED_GENERATOR
-    before = getattr(holder, "generator", None)
-    holder.generator = random.Random(seed)
+    numpy, context, initializers = _random_states()
+    before = random.getstate(), numpy.random.get_state(legacy=False), context._seed, getattr(context, "_rng", None)
+    drawn = getattr(initializers, "generator", None)
+    reseed(seed)
     try:
         yield
     finally:
-        holder.generator = before
+        random.setstate(before[0])
+        numpy.random.set_state(before[1])
+        context._seed, context._rng = before[2:]
+        initializers.generator = drawn
+
+
+def reseed(seed: int) -> None:
+    """Makes what follows inside `seeded` follow from another seed."""
+    numpy, context, initializers = _random_states()
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    # Not by tf.random.set_seed, which makes all operations of the process that were given a seed begin their numbers again.
+    context._seed, context._rng = seed, random.Random(seed)
+    initializers.generator = random.Random(seed)
+
+
+def _random_states() -> tuple[Any, Any, Any]:
+    """What holds them, beside the module `random`."""
+    return importlib.import_module("numpy"), tensorflow_private("eager.context").context(), keras_private("backend")._SEED_GENERATOR
+
+
+def operations_of(graph: Any) -> list[Any]:
+    """The operations of a TensorFlow graph, its functions' too, as NodeDefs."""
+    definition = graph.as_graph_def()
+    return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+
+
+def is_python(operation: Any) -> bool:
+    """Whether an operation of a graph calls a Python function."""
+    return operation.op in ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+
+
+def keeps_random_state(operation: Any) -> bool:
+    """Whether an operation of a graph draws from a state of its own, which nobody can read or set: those behind `tf.random.uniform`."""
+    return "seed2" in operation.attr
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool):
+    """Makes TensorFlow's operations add up in one order inside, where `wanted`, whatever order their threads come in."""
+    config = tensorflow_private("framework.config")
+    if not wanted or config.is_op_determinism_enabled():
+        yield
+        return
+    config.enable_op_determinism()
+    try:
+        yield
+    finally:
+        config.disable_op_determinism()
 
 
 def nodes_of(model: Any) -> list[Any]:
@@ -153,7 +209,7 @@ def nodes_of(model: Any) -> list[Any]:
 
 def plain_variable(value: Any) -> Any:
     """A variable that lives on one device, in a distribution strategy's scope, too."""
-    return importlib.import_module("tensorflow.python.ops.resource_variable_ops").ResourceVariable(value, trainable=False)
+    return tensorflow_private("ops.resource_variable_ops").ResourceVariable(value, trainable=False)
 
 
 def is_wrapped(layer) -> bool:

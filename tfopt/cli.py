@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .reporting import Report
     from .types import Call, Fit, ModelFile
 
-_HELP = """Trains a Keras model, makes it small and fast, converts it to TFLite, and proves and measures the result.
+_HELP = """Trains a Keras model, makes it small and fast, and proves what that cost.
 
 \b
 A recipe, a short TOML file, says all of it:
@@ -76,10 +76,12 @@ def _options(version: Version = False) -> None:
 @app.command("list", short_help="What a recipe can be made of, with all options.")
 @answering
 def list_(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="datasets, preprocessing, models, techniques or formats.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="datasets, preprocessing, tasks, models, techniques or formats.")
+    ] = None,
 ) -> None:
-    """Lists the datasets, steps of preprocessing, models, techniques and formats, each with its options, their types and defaults."""
-    from . import conversion, datasets, models, preprocessing, techniques
+    """Lists datasets, steps of preprocessing, tasks, models, techniques and formats, each with its options, their types and defaults."""
+    from . import conversion, datasets, models, preprocessing, tasks, techniques
 
     tables = {
         "datasets": {"datasets": datasets.DATASETS},
@@ -87,6 +89,7 @@ def list_(
             "preprocessing: preparations, of all examples; an app repeats them": preprocessing.PREPARATIONS,
             "preprocessing: augmentations, of training examples only": preprocessing.AUGMENTATIONS,
         },
+        "tasks": {"tasks": tasks.TASKS},
         "models": {"models": models.MODELS},
         "techniques": {"techniques": techniques.TECHNIQUES},
         "formats": {"formats": conversion.FORMATS},
@@ -128,6 +131,7 @@ def check(recipe: Recipe, settings: Settings = []) -> None:  # noqa: B006 - type
         [
             ("recipe", f"{it.name}: good, nothing is wrong with it" + (f" ({it.note})" if it.note else "")),
             ("data", _words(it.data)),
+            *([("task", _words(it.task))] if it.task else []),
             ("model", _model_words(it.model)),
             (
                 "train",
@@ -179,13 +183,35 @@ def data(
 
     from . import describing
 
-    examples = _loaded(_data_call(source, settings))
+    examples = _loaded(_data_call(source, settings), source)
     drawn = describing.save_sheet(examples, sheet or describing.sheet_path(examples))
     found = examples.describe()
     if as_json:
         print(json.dumps({**found.as_dict(), "sheet": str(drawn)}, indent=2))
     else:
         print(f"{found}\n\nsheet: {drawn.resolve()}")
+
+
+@app.command(short_help="Learning rate and batch size for a recipe, by trial.")
+@answering
+def find(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the two plots.")] = Path("runs"),
+    settings: Settings = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Tries learning rates and batch sizes out on a recipe's model and data, which takes some seconds, and suggests one of each.
+
+    Both are drawn, into NAME-rates.png and NAME-batches.png. Older plots are replaced, any other file is not.
+    """
+    from . import finding, pipeline, recipes, strategies, types
+
+    it = recipes.read(recipe, settings=settings)
+    fit = it.fit or types.Fit(seed=it.seed)
+    with strategies.picked(it.strategy).scope():
+        data, model = pipeline.begun(it)
+        rates, sizes = finding.lr_find(model, data, fit), finding.batch_find(model, data, fit)
+    plots = rates.save(out / f"{it.name}-rates.png"), sizes.save(out / f"{it.name}-batches.png")
+    print(f"at batch size {fit.batch_size}: {rates}\n\n{sizes}\n\nplots: {' and '.join(str(plot.resolve()) for plot in plots)}")
 
 
 @app.command(short_help="Do all that a recipe says, and report.")
@@ -248,7 +274,7 @@ def convert(
 
     said = {**({} if io is None else {"io": io}), **({"preprocessing": True} if preprocessing else {})}
     to, examples = recipes.format_call(format, **said), _data_call(data, settings)
-    known = _loaded(examples)
+    known = _loaded(examples, data)
     artifact = conversion.convert(loading.load(model, trust=trust), to.use, data=known, name=out.stem, **to.options)
     print(f"{artifact.save(out)}: {len(artifact.content):,} bytes")
     if known is not None:
@@ -270,14 +296,14 @@ def verify(
 
     call = _data_call(data, settings)
     runtime.Session(file)  # so that a damaged file is refused at once, before the model and the data are loaded
-    verdict = verification.verify(file, against=loading.load(against, trust=trust), data=_loaded(call))
+    verdict = verification.verify(file, against=loading.load(against, trust=trust), data=_loaded(call, data))
     low, high = verdict.interval
     _print_rows(
         [
             (verdict.metric, f"{verdict.score:.4f}", f"95 % interval {low:.4f} to {high:.4f}, {verdict.examples:,} test examples"),
             ("baseline", f"{verdict.baseline:.4f}", str(against)),
             ("drop", f"{verdict.drop:+.4f}", ""),
-            ("agreement", f"{verdict.agreement:.4f}", "share of examples with the same prediction"),
+            ("agreement", f"{verdict.agreement:.4f}", "share of answers that are the same" if verdict.per_class else "R2 between outputs"),
             ("largest error", f"{verdict.largest_error:.4g}", "between outputs"),
         ]
     )
@@ -301,7 +327,7 @@ def benchmark(
     converted = not isinstance(model, types.Artifact)
     if not converted:
         runtime.Session(file)
-    took = timing.benchmark(model if converted else file, threads=threads, runs=runs, data=_loaded(call))
+    took = timing.benchmark(model if converted else file, threads=threads, runs=runs, data=_loaded(call, data))
     _print_rows(
         [
             ("median", f"{took.median_ms:.4g} ms"),
@@ -346,10 +372,14 @@ def _data_call(source: str | None, settings: list[str]) -> Call | None:
     return recipes.data_call(source, settings=settings)
 
 
-def _loaded(call: Call | None) -> Any:
-    from . import datasets
+def _loaded(call: Call | None, source: str | None) -> Any:
+    """The data of a call, for the task of the recipe that it comes from."""
+    from . import datasets, recipes, tasks
 
-    return None if call is None else datasets.DATASETS[call.use](**call.options)
+    if call is None:
+        return None
+    data, task = datasets.DATASETS[call.use](**call.options), recipes.task_call(source)
+    return data if task is None else tasks.TASKS[task.use](data, **task.options)
 
 
 def _print_rows(rows: Iterable[tuple[str, ...]]) -> None:

@@ -77,7 +77,7 @@ class _Seen:
         self.moments: dict[tuple[str, str], Moments] = {}  # by input and stage
         self.shapes: dict[tuple[str, str], tuple[tuple[int, ...], str]] = {}  # and dtype
         self.lengths: dict[str, Lengths] = {}
-        self.classes = Classes(data.num_classes) if data.classes else None
+        self.classes = Classes(data.num_classes, data.task == "multi_label") if data.classes else None
         self.target = Targets() if data.task == "regression" else None
         self.boxes = BoxSizes(_image_size(self.held)) if data.task == "detection" else None
         parts = [np.empty(0, np.uint64)]
@@ -221,7 +221,7 @@ def _about_classes(it: Description, outside: Mapping[str, int]) -> Iterator[str]
             yield f"{split}: {count:,} labels are the index of no class (should be 0 to {len(it.classes) - 1})"
     for split, examples in it.examples.items():
         absent = [name for name, of in it.classes.items() if not of[split]]
-        if examples and absent:
+        if examples and absent and (it.task != "anomaly_detection" or split == "test"):  # which is trained on normal examples only
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
             yield f"{split}: no {what} of {', '.join(map(repr, absent[:5]))}{more}"
     if it.imbalance is not None and it.imbalance > IMBALANCED:

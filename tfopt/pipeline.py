@@ -16,6 +16,7 @@ from . import (
     bridge,
     conversion,
     deployment,
+    embedding,
     loading,
     measures,
     options,
@@ -24,6 +25,7 @@ from . import (
     reporting,
     runs,
     strategies,
+    tasks,
     timing,
     training,
     verification,
@@ -36,9 +38,10 @@ from .results import Row, Timing, Verdict
 from .runs import Run, Stage
 from .surgery import copying
 from .techniques import LAST, TECHNIQUES, check_layers
-from .types import Artifact, Call, Data, ModelFile, Recipe, Step
+from .types import Artifact, Call, Data, Fit, ModelFile, Recipe, Step
 
 MODEL_FILE, ARTIFACT_FILE = "model.h5", "model.tflite"
+RESOLVED_FILE = "resolved.toml"  # the recipe with all that "auto" left to the machine
 
 
 def run(
@@ -85,6 +88,7 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
     models = [_train(opened, recipe, data, strategy)]
     for number, step in enumerate(recipe.steps, 1):
         models.append(_step(opened, number, step, models[-1], data, strategy))
+    embedded = [_embed(opened, recipe, models[0], data)] if recipe.embeddings else []
     exports = _exports(recipe, models)
     converted = [_convert(opened, export, data) for export in exports]
     reference = functools.cache(lambda: verification.reference(_loaded(models[0].folder), data))
@@ -96,9 +100,9 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
         rows=_rows(recipe, exports, converted, verified, timed),
         trace=(
             *({"kind": "note", "text": f"{data.name}: {note}"} for note in data.notes),
-            *(entry for stage in models for entry in stage.facts["trace"]),
+            *(entry for stage in (*models, *embedded) for entry in stage.facts["trace"]),
         ),
-        seconds={stage.name: stage.facts["seconds"] for stage in (*models, *converted, *verified, timed)},
+        seconds={stage.name: stage.facts["seconds"] for stage in (*models, *embedded, *converted, *verified, timed)},
         folder=opened.folder,
     )
     return report, models, prepared
@@ -114,17 +118,26 @@ class _Export:
     steps: tuple[str, ...]
 
 
+def begun(recipe: Recipe) -> tuple[Data, Any]:
+    """What a recipe begins with: its data, and its model before training, in the strategy that is current."""
+    data = _data(recipe)
+    with backend.seeded(recipe.seed):
+        return data, _read(recipe.model, data) if isinstance(recipe.model, ModelFile) else _built(recipe.model, data)
+
+
 def _data(recipe: Recipe) -> Data:
     data = DATASETS[recipe.data.use](**recipe.data.options)
+    if recipe.task is not None:
+        data = tasks.TASKS[recipe.task.use](data, **recipe.task.options)
     return pipelines.shrink(data) if recipe.quick else data
 
 
 def _built(model: Call, data: Data) -> Any:
-    """A model for data; of texts the size of the vocabulary is known, where the recipe does not say another."""
-    builder, known = MODELS[model.use], {}
-    if "words" in options.options_of(builder) and "vocabulary" in data.source:
-        known = {"words": len(data.source["vocabulary"])}
-    return builder(data.input_shape, data.num_classes, **{**known, **model.options})
+    """A model for data. The activation at its end, and of texts the size of the vocabulary, are known where the recipe says no others."""
+    builder, task = MODELS[model.use], tasks.of(data)
+    known = {"activation": task.activation, "words": len(data.source.get("vocabulary", ()))}
+    known = {name: value for name, value in known.items() if name in options.options_of(builder) and value}
+    return builder(data.input_shape, task.outputs()[0][0], **{**known, **model.options})
 
 
 def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
@@ -133,7 +146,10 @@ def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
         with strategy.scope(), backend.seeded(recipe.seed):
             model = given or _built(recipe.model, data)
             check_layers(recipe.steps, bridge.plain(model))
-            loading.save(training.train(model, data, recipe.fit) if recipe.fit else model, folder / MODEL_FILE)
+            if recipe.fit:
+                model = bridge.plain(model)
+                model = training.train(model, data, _resolved(opened.folder / RESOLVED_FILE, recipe, model, data))
+            loading.save(model, folder / MODEL_FILE)
 
     spec = {
         "data": data.fingerprint,
@@ -142,6 +158,17 @@ def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
         "strategy": dataclasses.asdict(recipe.strategy),
     }
     return opened.stage(_first(recipe), spec, [], make)
+
+
+def _resolved(file: Path, recipe: Recipe, model: Any, data: Data) -> Fit:
+    """The fit without "auto", as the run's folder says, or as is found now and written there before training, so that a run that goes on
+    after an interruption computes as it did before, and the written recipe anywhere.
+    """
+    if file.exists():
+        return recipes.read(file).fit
+    fit = training.resolved(model, data, recipe.fit)
+    write_atomically(file, recipes.write(dataclasses.replace(recipe, fit=fit)).encode())
+    return fit
 
 
 def _first(recipe: Recipe) -> str:
@@ -153,7 +180,7 @@ def _read(file: ModelFile, data: Data) -> Any:
     """The model of a file, if it is one to work on and fits the data."""
     model = loading.load(file.path, trust=file.trust)
     copying.check_supported(model)
-    pipelines.check_fits(model, data)
+    tasks.check_fits(model, data)
     return model
 
 
@@ -175,6 +202,14 @@ def _step(opened: Run, number: int, step: Step, before: Stage, data: Data, strat
             loading.save(model, folder / MODEL_FILE)
 
     return opened.stage(f"{number}-{step.use}", dataclasses.asdict(step), [before], make)
+
+
+def _embed(opened: Run, recipe: Recipe, trained: Stage, data: Data) -> Stage:
+    def make(folder: Path) -> None:
+        layer = None if recipe.embeddings is True else recipe.embeddings
+        embedding.record_embeddings(embedding.embed(_loaded(trained.folder), data, layer=layer, seed=recipe.seed), data)
+
+    return opened.stage("embed", {"layer": recipe.embeddings, "seed": recipe.seed}, [trained], make)
 
 
 def _exports(recipe: Recipe, models: Sequence[Stage]) -> list[_Export]:
@@ -223,7 +258,7 @@ def _rows(
         artifact, facts = _artifact(export, stage), check.facts["verdict"]
         row = Row(
             artifact=artifact,
-            verdict=Verdict(**{**facts, "interval": tuple(facts["interval"])}),
+            verdict=Verdict(**{**facts, "interval": tuple(facts["interval"]), "confusion": tuple(map(tuple, facts["confusion"]))}),
             timing=Timing(**{**samples, "samples_ms": tuple(samples["samples_ms"])}),
             measures=measures.measure(artifact),
         )

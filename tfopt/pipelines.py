@@ -15,7 +15,8 @@ The order of its steps, and why.
 What can only be read from its start (`Stream`) is kept on disk or read again, shuffled in a buffer, batched, and goes on from 4.
 
 All that is random follows from (seed, epoch, step), through stateless operations only: no random state has to be saved, TensorFlow's
-global seed changes nothing, and neither does the number of threads.
+global seed changes nothing, and neither does the number of threads. An augmentation of the user's own that draws from a global random
+state all the same is brought to it (`_augmented`).
 """
 
 from __future__ import annotations
@@ -162,17 +163,13 @@ def training_batches(
     plan = _Plan(data, fit, shard, drop_remainder)
     if not 0 <= first_step <= plan.steps:
         raise OptionError(f"first_step = {first_step}: should be from 0 to the {plan.steps} steps of an epoch")
-    epochs, parallel = tf.data.Dataset.range(first_epoch, fit.epochs), {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-    if data.augmentation is None:  # which may need autograph, as ours does not
-        plan.batch, plan.finished = map(tf.autograph.experimental.do_not_convert, (plan.batch, plan.finished))
     steps = (fit.epochs - first_epoch) * plan.steps - first_step
     if fit.service is not None:
         batches = _served(plan, first_epoch * plan.steps + first_step, steps)
-    elif isinstance(plan.held, Rows):
-        batches = epochs.flat_map(plan.numbers).skip(first_step).map(plan.batch, **parallel)
+    elif data.augmentation is not None:
+        batches = _augmented(plan, first_epoch, first_step)
     else:
-        kept = plan.held.dataset(*shard)
-        batches = epochs.flat_map(lambda epoch: plan.streamed(kept, epoch)).skip(first_step).map(plan.finished, **parallel)
+        batches = plan.batches(first_epoch, first_step)
     if isinstance(plan.held, Rows) or shard[1] == 1:  # how many examples a stream's files hold is not known
         batches = batches.apply(_counted(max(steps, 0)))
     options = tf.data.Options()
@@ -209,17 +206,46 @@ class _Plan:
         buffer = min(self.held.buffer, len(self.held))
         return self._numbered(dataset.shuffle(buffer, seed=tf.cast(order_seed[0], tf.int64), reshuffle_each_iteration=False), seed)
 
-    def batch(self, numbers: Any, seed: Any, *, keep: bool = True) -> tuple[Any, Any]:
-        """The finished batch of these rows."""
-        return self.finished(self.held.fetch(numbers, keep=keep), seed)
+    def batches(self, first_epoch: int, first_step: int) -> Any:
+        """A tf.data set of all batches from there on, as `prepared` gives them."""
+        tf = backend.tensorflow()
+        epochs, as_it_stands = tf.data.Dataset.range(first_epoch, self.fit.epochs), tf.autograph.experimental.do_not_convert
+        if isinstance(self.held, Rows):
+            numbers, batch = epochs.flat_map(as_it_stands(self.numbers)), self.batch
+        else:
+            kept = self.held.dataset(*self.shard)
+            numbers, batch = epochs.flat_map(as_it_stands(lambda epoch: self.streamed(kept, epoch))), self.prepared
+        return numbers.skip(first_step).map(as_it_stands(batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-    def finished(self, raw: tuple[Any, Any], seed: Any) -> tuple[Any, Any]:
-        """A raw batch, prepared and augmented."""
+    def batch(self, numbers: Any, seed: Any, *, keep: bool = True) -> tuple[Any, ...]:
+        """The batch of these rows, as `prepared` gives it."""
+        return self.prepared(self.held.fetch(numbers, keep=keep), seed)
+
+    def prepared(self, raw: tuple[Any, Any], seed: Any) -> tuple[Any, ...]:
+        """A raw batch (x, y) behind all steps; where an augmentation of the user's own follows, (x, y, seed) with the seed for it."""
         tf = backend.tensorflow()
         x, y = preprocessing.applied(*raw, self.preprocessing, seed)
         if self.data.augmentation is None:
             return x, y
-        return self.data.augmentation(x, y, tf.random.experimental.stateless_fold_in(seed, len(self.preprocessing)))
+        return x, y, tf.random.experimental.stateless_fold_in(seed, len(self.preprocessing))
+
+    def augmented(self, x: Any, y: Any, seed: Any = None) -> tuple[Any, Any]:
+        """The finished batch."""
+        if self.data.augmentation is None:
+            return x, y
+        backend.tensorflow().random.set_seed(self.fit.seed)  # of the graph that is being traced only
+        return self.data.augmentation(x, y, seed)
+
+    def augmented_by_python(self, x: Any, y: Any, seed: Any) -> tuple[Any, Any]:
+        """The same while the global random states follow from the seed; behind it they are again what they were."""
+        tf = backend.tensorflow()
+        states = _Borrowed()
+        with tf.control_dependencies([tf.numpy_function(states.borrow, [seed], tf.int64)]):
+            batch = self.augmented(x, y, seed)
+        with tf.control_dependencies(tf.nest.flatten(batch)):
+            done = tf.numpy_function(states.give_back, [], tf.int64)
+        with tf.control_dependencies([done]):
+            return tf.nest.map_structure(tf.identity, batch)
 
     def at(self, step: Any) -> tuple[Any, Any]:
         """The finished batch of a step, counted over all epochs."""
@@ -231,7 +257,7 @@ class _Plan:
         numbers = order[start : start + self.fit.batch_size]
         if self.drop_remainder:
             numbers = tf.ensure_shape(numbers, [self.fit.batch_size])
-        return self.batch(numbers, tf.random.experimental.stateless_fold_in(seed, place), keep=False)
+        return self.augmented(*self.batch(numbers, tf.random.experimental.stateless_fold_in(seed, place), keep=False))
 
     def _seeds(self, epoch: Any) -> list[Any]:
         tf = backend.tensorflow()
@@ -244,6 +270,39 @@ class _Plan:
         own = seed if self.shard[1] == 1 else fold(seed, self.shard[0])
         batches = dataset.batch(self.batch_size, drop_remainder=self.drop_remainder).enumerate()
         return batches.map(lambda step, batch: (batch, fold(own, step)))
+
+
+def _augmented(plan: _Plan, first_epoch: int, first_step: int) -> Any:
+    """All batches from there on behind the user's own augmentation.
+
+    One that draws by its seed is called for several batches side by side. One that draws from Python's or NumPy's random state, in Python
+    functions, gets one batch after the other, and the states are set for each. One that draws by TensorFlow's operations with a state of
+    their own (`tf.image.random_flip_left_right`), which can't be set, is called for all batches that went before as well.
+    """
+    tf = backend.tensorflow()
+    with backend.seeded(plan.fit.seed):  # what is drawn while the graph is made is a constant of it
+        batches = plan.batches(first_epoch, first_step)
+        side_by_side = batches.map(plan.augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        operations = backend.operations_of(side_by_side._map_func.function.graph)
+        augmented = plan.augmented_by_python if any(map(backend.is_python, operations)) else plan.augmented
+        if any(map(backend.keeps_random_state, operations)):
+            return plan.batches(0, 0).map(augmented).skip(first_epoch * plan.steps + first_step)
+        return side_by_side if augmented == plan.augmented else batches.map(augmented)
+
+
+class _Borrowed:
+    """The global random states for the time of a batch; tf.data calls it, in whatever thread."""
+
+    def __init__(self):
+        self.states = contextlib.ExitStack()
+
+    def borrow(self, seed: np.ndarray) -> np.int64:
+        self.states.enter_context(backend.seeded(int.from_bytes(seed.tobytes(), "little")))
+        return np.int64(0)
+
+    def give_back(self) -> np.int64:
+        self.states.close()
+        return np.int64(0)
 
 
 def _served(plan: _Plan, first: int, steps: int) -> Any:
@@ -264,9 +323,8 @@ def _served(plan: _Plan, first: int, steps: int) -> Any:
 def _check_portable(plan: _Plan) -> None:
     """Refuses what a worker can't be sent: it is given TensorFlow's operations, not this process's Python."""
     tf = backend.tensorflow()
-    graph = tf.function(plan.at, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int64)).graph.as_graph_def()
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    if any("PyFunc" in node.op for node in nodes):
+    graph = tf.function(plan.at, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int64)).graph
+    if any(map(backend.is_python, backend.operations_of(graph))):
         raise DataError(
             f"fit.service: {plan.data.name} is read or prepared by Python code (the decoders of BMP and GIF, non_local_means, a function "
             "of your own), which a service's workers don't have; convert these files, leave that step out, or leave out service"
@@ -306,6 +364,12 @@ def batches(dataset: Any, batch_size: int) -> Any:
     tf = backend.tensorflow()
     together = _evaluated(*_held[dataset], batch_size) if dataset in _held else dataset.batch(batch_size)
     return together.prefetch(tf.data.AUTOTUNE)
+
+
+def labels(dataset: Any) -> Any:
+    """All y of a data set, in its order; x is not read where that is not needed."""
+    held, _ = _held.get(dataset, (None, ()))
+    return held.y if isinstance(held, Rows) else to_arrays(dataset)[1]
 
 
 def raw(dataset: Any) -> Any:
@@ -352,37 +416,3 @@ def check_data(data: Any) -> None:
 def same_shape(takes: tuple[int | None, ...], given: tuple[int, ...]) -> bool:
     """Whether examples of the shape `given` fit a model's input, without the batch; None in it fits any size."""
     return len(takes) == len(given) and all(size in (None, other) for size, other in zip(takes, given, strict=True))
-
-
-def check_fits(model: Any, data: Data) -> None:
-    """Refuses a model that can't take the data's examples, or that does not give one number a class.
-
-    Raises:
-      DataError: says both shapes, and how to make them the same; or `data` is none, or for another task than classification.
-    """
-    check_data(data)
-    if data.task != "classification":
-        raise DataError(f"data {data.name!r} is for {data.task}; models are trained and verified for classification only so far")
-    if not model.inputs or len(model.outputs or ()) != 1:
-        raise DataError(
-            f"model {model.name!r} has {len(model.inputs or ())} inputs and {len(model.outputs or ())} outputs; "
-            f"data {data.name!r} needs inputs and one output, a functional or sequential model that has been built"
-        )
-    shapes = in_order(data.input_shape, model.input_names, f"model {model.name!r}", f"data {data.name!r}")
-    for name, tensor, given in zip(model.input_names, model.inputs, shapes, strict=True):
-        takes = tuple(tensor.shape)[1:]
-        if not same_shape(takes, given):
-            raise DataError(
-                f"model {model.name!r} takes examples of shape {takes}{_at(name, data)}, data {data.name!r} has {given}; "
-                "build the model with data.input_shape, or bring the data into the model's shape"
-            )
-    gives = tuple(model.outputs[0].shape)[1:]
-    if gives != (data.num_classes,):
-        raise DataError(
-            f"model {model.name!r} gives outputs of shape {gives}, data {data.name!r} has {data.num_classes} classes and needs "
-            f"({data.num_classes},); end the model in Dense({data.num_classes}, activation='softmax')"
-        )
-
-
-def _at(name: str, data: Data) -> str:
-    return f" at the input {name!r}" if isinstance(data.input_shape, dict) else ""

@@ -22,12 +22,12 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import _recipe_text, _toml, conversion, datasets, models, strategies, techniques, verification
+from . import _recipe_text, _toml, conversion, datasets, models, strategies, tasks, techniques, verification
 from .errors import OptionError, RecipeError, nearest, shown
 from .options import options_of, problem_of_type, problems_with
-from .types import Call, Fit, ModelFile, Recipe, Step
+from .types import Call, Fit, ModelFile, Recipe, Step, problem_in_fit
 
-_SECTIONS = ("name", "note", "seed", "quick", "strategy", "data", "model", "fit", "steps", "export", "limits")
+_SECTIONS = ("name", "note", "seed", "quick", "strategy", "data", "task", "model", "fit", "steps", "export", "embeddings", "limits")
 _FIT_KEYS = tuple(field.name for field in dataclasses.fields(Fit) if field.name != "seed")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _MISSING = object()
@@ -87,6 +87,15 @@ def write(recipe: Recipe) -> str:
     return _recipe_text.text_of(recipe)
 
 
+def task_call(source: str) -> Call | None:
+    """The call for the task of a recipe's file, where it has one."""
+    return read(source).task if _is_file(source) else None
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".toml") or os.sep in source
+
+
 def data_call(source: str, *, settings: str | Sequence[str] = ()) -> Call:
     """The call for the data that a dataset's name or a recipe's file asks for, with `settings` such as "classes=3" put in and checked.
 
@@ -95,7 +104,7 @@ def data_call(source: str, *, settings: str | Sequence[str] = ()) -> Call:
       RecipeError: the file is no good recipe.
     """
     table: dict[str, Any] = {"use": source}
-    if source.endswith(".toml") or os.sep in source:
+    if _is_file(source):
         recipe = read(source)
         table = {"use": recipe.data.use, **recipe.data.options}
     problems: list[str] = []
@@ -146,31 +155,47 @@ def _recipe(table: Any, problems: list[str]) -> Recipe | None:
         seed = 0
     note = _typed(table, "note", str, "", problems)
     quick = _typed(table, "quick", bool, False, problems)
+    embeddings = _typed(table, "embeddings", str | bool, False, problems)
     strategy = _call(table.get("strategy", "auto"), strategies.STRATEGIES, "strategy", "strategy", problems)
     data = _call(table.get("data", _MISSING), datasets.DATASETS, "data", "dataset", problems)
+    task = _call(table["task"], tasks.TASKS, "task", "task", problems) if "task" in table else None
     model = _model(table.get("model", _MISSING), problems)
     base = _fit(table.get("fit", {}), Fit(seed=seed), "fit", problems)
     fit = None if isinstance(model, ModelFile) and "fit" not in table else base
     steps = _steps(table.get("steps", []), base, problems)
     formats = _formats(table.get("export", {}), problems)
-    limits = _limits(table.get("limits", {}), formats, problems)
+    limits = _limits(table.get("limits", {}), formats, tasks.bounded(task), problems)
     if problems:
         return None
     if "seed" in options_of(datasets.DATASETS[data.use]):
         data = Call(data.use, {"seed": seed, **data.options})
     recipe = Recipe(
-        name=name, data=data, model=model, fit=fit, steps=steps, formats=formats, limits=limits, strategy=strategy, seed=seed, note=note
+        name=name,
+        data=data,
+        task=task,
+        embeddings=embeddings,
+        model=model,
+        fit=fit,
+        steps=steps,
+        formats=formats,
+        limits=limits,
+        strategy=strategy,
+        seed=seed,
+        note=note,
     )
     return _quick(recipe) if quick else recipe
 
 
 def _quick(recipe: Recipe) -> Recipe:
-    def one_epoch(step: Step) -> Step:
-        fit = step.options.get("fit")
-        return Step(step.use, {**step.options, "fit": dataclasses.replace(fit, epochs=1)}) if fit else step
+    def one_epoch(fit: Fit) -> Fit:
+        return dataclasses.replace(fit, epochs=1, warmup_epochs=fit.warmup_epochs / fit.epochs)
 
-    fit = recipe.fit and dataclasses.replace(recipe.fit, epochs=1)
-    return dataclasses.replace(recipe, fit=fit, steps=tuple(map(one_epoch, recipe.steps)), quick=True)
+    def quick(step: Step) -> Step:
+        fit = step.options.get("fit")
+        return Step(step.use, {**step.options, "fit": one_epoch(fit)}) if fit else step
+
+    fit = recipe.fit and one_epoch(recipe.fit)
+    return dataclasses.replace(recipe, fit=fit, steps=tuple(map(quick, recipe.steps)), quick=True)
 
 
 def _model(value: Any, problems: list[str]) -> Call | ModelFile | None:
@@ -251,17 +276,22 @@ def _fit(value: Any, base: Fit, where: str, problems: list[str]) -> Fit:
     _refuse_unknown({key: inner for key, inner in value.items() if key != "seed"}, _FIT_KEYS, where, problems)
     wrong = {key: problem for key, inner in value.items() if key in _FIT_KEYS and (problem := _problem_in_fit(key, inner))}
     problems += [f"{_toml.join(where, key)} = {shown(value[key])}: {problem}" for key, problem in wrong.items()]
-    return dataclasses.replace(base, **{key: inner for key, inner in value.items() if key in _FIT_KEYS and key not in wrong})
+    given = {key: inner for key, inner in value.items() if key in _FIT_KEYS and key not in wrong}
+    anew = {
+        name: getattr(Fit, name)  # its default
+        for key, names in _recipe_text.FOLLOWERS.items()
+        if given.get(key, getattr(base, key)) != getattr(base, key)
+        for name in names
+    }
+    try:
+        return dataclasses.replace(base, **{**anew, **given})
+    except OptionError as error:  # values that are right alone
+        problems.append(f"{where}.{error}")
+        return base
 
 
 def _problem_in_fit(key: str, value: Any) -> str | None:
-    if problem := problem_of_type(_fit_types()[key], value):
-        return problem
-    try:
-        Fit(**{key: value})
-    except OptionError as error:
-        return str(error).partition(": ")[2]
-    return None
+    return problem_of_type(_fit_types()[key], value) or problem_in_fit(key, value)
 
 
 @functools.cache
@@ -300,7 +330,8 @@ def _formats(table: Any, problems: list[str]) -> tuple[Call, ...] | None:
     return calls
 
 
-def _limits(table: Any, formats: tuple[Call, ...] | None, problems: list[str]) -> dict[str, dict[str, float]]:
+def _limits(table: Any, formats: tuple[Call, ...] | None, bounded: bool, problems: list[str]) -> dict[str, dict[str, float]]:
+    """The limits; `bounded` says that a score is at most 1."""
     if not isinstance(table, Mapping):
         problems.append(f"limits = {shown(table)}: should be tables, like [limits.int8] score_drop = 0.01")
         return {}
@@ -314,14 +345,16 @@ def _limits(table: Any, formats: tuple[Call, ...] | None, problems: list[str]) -
             continue
         _refuse_unknown(limits, verification.LIMITS, where, problems)
         for key, value in limits.items():
-            if key in verification.LIMITS and (problem := _problem_with_limit(key, value)):
+            if key in verification.LIMITS and (problem := _problem_with_limit(key, value, bounded)):
                 problems.append(f"{_toml.join(where, key)} = {shown(value)}: {problem}")
     return {label: dict(limits) for label, limits in table.items() if isinstance(limits, Mapping)}
 
 
-def _problem_with_limit(key: str, value: Any) -> str | None:
+def _problem_with_limit(key: str, value: Any, bounded: bool) -> str | None:
     if problem := problem_of_type(float, value):
         return problem
+    if key in ("score", "score_drop") and not bounded:
+        return None if math.isfinite(value) else "should be finite; leave out a limit that is none"
     if key == "score_drop":  # a model may be asked to be better than before, so below 0 is no mistake; 1 for one percent is
         return None if -1 < value < 1 else "should be a share below 1; one percent is 0.01"
     if key in ("score", "agreement"):

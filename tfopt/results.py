@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .types import Artifact
@@ -18,10 +19,16 @@ class Verdict:
       score: of the converted file, on all `examples` test examples.
       interval: the score's 95 % confidence interval (low, high).
       baseline: the same score of the trained Keras model before any step.
-      agreement: the share of examples on which both predict the same class.
+      agreement: how far both say the same, from 0 to 1: for classes the share of examples (of labels, where several are given at once), for
+        numbers R2 of the file's outputs as a prediction of the model's.
       largest_error: the largest |difference| between any of their outputs, in the units of the model's output.
       examples: how many test examples were run.
       broken: a sentence for each limit that is broken.
+      greater_is_better: whether a greater score is a better one.
+      share: whether the score is a share of 0 to 1 that people speak of in percent.
+      metrics: every metric of the task, of the converted file; NaN where it is not defined on these examples.
+      per_class: class -> metric -> value, of the converted file; empty where there are no classes.
+      confusion: how often each true class (a row) was taken for each class; empty where several or none can be true.
     """
 
     metric: str
@@ -32,11 +39,16 @@ class Verdict:
     largest_error: float
     examples: int
     broken: tuple[str, ...] = ()
+    greater_is_better: bool = True
+    share: bool = True
+    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
+    per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
+    confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     @property
     def drop(self) -> float:
         """How much worse than the baseline the score is; negative where it is better."""
-        return self.baseline - self.score
+        return self.baseline - self.score if self.greater_is_better else self.score - self.baseline
 
 
 @dataclass(frozen=True)

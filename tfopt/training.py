@@ -1,4 +1,4 @@
-"""The only compile() and fit(): losses, metrics, schedules, callbacks, and going on after an interruption.
+"""The only compile() and fit(): what a `Fit` says brought together, and going on after an interruption.
 
 All randomness follows from (seed, epoch, step): the pipeline shuffles and augments by it, and dropout's generators are set anew at the
 start of each epoch. So no random state is saved, and a fit that was interrupted after epoch k and goes on from there ends with the
@@ -7,63 +7,107 @@ same weights as one that was not.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
-from . import backend, pipelines, progress
+from . import _callbacks, _diverging, _optimizers, _speed, backend, pipelines, progress, tasks
+from ._speed import USUAL, Way
+from ._stepping import own_step
+from ._targets import Targets
 from .errors import DataError, OptionError
-from .surgery import copying
-from .tracing import record
+from .surgery import copying, precision
+from .tracing import log, record
 from .types import Data, Fit
 
 
-def train(model: Any, data: Data, fit: Fit) -> Any:
+def train(model: Any, data: Data, fit: Fit, *, callbacks: Sequence[Any] = ()) -> Any:
     """Trains a copy of the model and returns it; the model itself stays as it is.
 
     Args:
-      model: a tf_keras model that takes `data.input_shape` and gives a value for each class: probabilities after a softmax, else logits.
+      model: a tf_keras model that takes `data.input_shape` and gives what the data's task needs: for classes probabilities or logits.
       data: where the examples come from; the validation set decides when to stop.
       fit: how to train.
+      callbacks: the user's own, of tf_keras; see docs/training.md for what they find.
 
     Raises:
       DataError: the model does not fit the data.
       OptionError: the loss became infinite or not a number in the first epoch. Later, training stops with the weights of the last epoch
-        in which it was one, and says so.
+        in which it was one, and says so. Either way the batch is saved, in a file that the message names. Or a callback is of Keras 3.
 
     >>> model = train(models.convnet(data.input_shape, data.num_classes), data, Fit(epochs=20, patience=5))
     """
     model = copying.copy_of(model)
-    fit_in_place(model, data, fit, name="train")
+    fit = resolved(model, data, fit, callbacks=callbacks)
+    trained = model if fit.precision == "float32" else precision.mixed(model, fit.precision)
+    fit_in_place(trained, data, fit, name="train", users=callbacks, way=_speed.way_of(fit))
+    if trained is not model:
+        model.set_weights(trained.get_weights())
     return model
 
 
-def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequence[Any] = (), settled: int = 0) -> None:
+def resolved(model: Any, data: Data, fit: Fit, *, callbacks: Sequence[Any] = ()) -> Fit:
+    """The fit of `train` with a value for each "auto": what is fastest on this machine, where a short trial pays.
+
+    Raises:
+      DataError, OptionError: as `train`, which would not get as far as to train.
+    """
+    _check(model, data, fit)
+    return _speed.resolved(model, data, fit, each_step=bool(callbacks))
+
+
+def fit_in_place(
+    model: Any,
+    data: Data,
+    fit: Fit,
+    *,
+    name: str,
+    callbacks: Sequence[Any] = (),
+    settled: int = 0,
+    users: Sequence[Any] = (),
+    way: Way = USUAL,
+) -> None:
     """Trains the model itself: what `train` and the techniques share.
 
     Args:
       name: of the curve in the report.
-      callbacks: run before ours, so that what they do to the weights is in what is kept. Variables in their attribute `state` are kept
-        with the model's over an interruption.
+      callbacks: of a technique; what they do to the weights is in what is averaged and kept. Variables in their attribute `state` are kept
+        with the model's over an interruption; kernels in `tied` share values, also when they are averaged.
       settled: the first epoch (from 0) whose weights may be the best; before it a technique is still changing the model.
+      users: callbacks of the user's own.
+      way: how the steps are computed; of its precision the model is made already.
     """
-    from . import _tf_training
+    _check(model, data, fit)
+    users = _callbacks.checked(users, fit)
+    with backend.seeded(fit.seed), backend.deterministic(fit.deterministic):
+        _fit(model, data, fit, name, callbacks, settled, users, way)
 
-    tf = backend.tensorflow()
-    pipelines.check_fits(model, data)
+
+def _check(model: Any, data: Data, fit: Fit) -> None:
+    tasks.check_fits(model, data)
     if not isinstance(fit, Fit):
         raise OptionError(f"fit: expected a tfopt.Fit, such as Fit(epochs=3), got {type(fit).__name__}")
-    steps = pipelines.steps_per_epoch(data, fit)
-    if not steps:
+    if not pipelines.steps_per_epoch(data, fit):
         raise DataError(f"data {data.name!r} has no training examples, so a fit would have no step; leave fit out, or give some")
+    if not int(data.validation.cardinality()):
+        raise DataError(f"data {data.name!r} has no validation examples, and each epoch ends with the loss on them; give it some")
     _check_replicas(model.distribute_strategy.num_replicas_in_sync, data, fit)
-    # Whether labels are shares of the classes, as behind mixup; a start behind the last epoch tells it without making a batch.
-    soft = pipelines.training_batches(data, fit, fit.epochs).element_spec[1].dtype.is_floating
-    validation = pipelines.batches(data.validation, fit.batch_size)
+
+
+def _fit(model: Any, data: Data, fit: Fit, name: str, callbacks: Sequence[Any], settled: int, users: Sequence[Any], way: Way) -> None:
+    from . import _tf_training
+
+    task, targets, steps = tasks.of(data), Targets(model, data, fit), pipelines.steps_per_epoch(data, fit)
     with model.distribute_strategy.scope():
-        model.compile(optimizer=_optimizer(fit, steps), loss=_loss(model, data, soft), metrics=[data.metric])
+        loss = task.loss(model, soft=targets.soft, smoothing=fit.label_smoothing)
+        optimizer = _optimizers.optimizer(fit, steps, model)
+        way.compile(model, optimizer=optimizer, loss=loss, metrics=task.watched(model))
         model.optimizer.build(model.trainable_variables)
-    state = [variable for callback in callbacks for variable in getattr(callback, "state", ())]
-    keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=progress.next_file(), state=state)
+        callbacks = _callbacks.of_fit(model, fit, steps, name, callbacks)
+        state = [variable for callback in callbacks for variable in getattr(callback, "state", ())] + _optimizers.unlisted_state(optimizer)
+    file = progress.next_file()
+    save_batch = functools.partial(_diverging.save_batch, data, fit, name, file, way.steps_per_execution)
+    keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=file, state=state, save_batch=save_batch)
     first = keeper.resume(model)
     if first < fit.epochs:
         # The first is what several short fits in one process do by their nature, the second what the first masks of a tiny model are.
@@ -71,18 +115,34 @@ def fit_in_place(model: Any, data: Data, fit: Fit, *, name: str, callbacks: Sequ
             backend.log_without("triggered tf.function retracing"),
             backend.log_without("is slow compared to the batch time"),
             pipelines.failures_named(data.train, data.validation),
+            own_step(model, fit),
         ):
             model.fit(
-                pipelines.training_batches(data, fit, first_epoch=first),
+                targets.of_training(pipelines.training_batches(data, fit, first_epoch=first)),
                 epochs=fit.epochs,
                 initial_epoch=first,
                 steps_per_epoch=steps,
-                validation_data=validation.map(lambda x, y: (x, tf.one_hot(y, data.num_classes))) if soft else validation,
+                validation_data=targets.of_validation(pipelines.batches(data.validation, fit.batch_size)),
                 verbose=0,
-                callbacks=[*callbacks, keeper, _tf_training.Progress(name, fit.epochs, steps)],
+                callbacks=[*callbacks, *users, keeper, _tf_training.Progress(name, fit.epochs, steps)],
             )
+        if first:
+            _check_resumed(model, name, first)
     keeper.finish(model)
     record("curve", name=name, history=keeper.history)
+
+
+def _check_resumed(model: Any, name: str, first: int) -> None:
+    """Says where layers draw random numbers from states that nobody can set to where they were when the fit was interrupted."""
+    functions = model.train_tf_function._list_all_concrete_functions()
+    operations = [one.name for function in functions for one in backend.operations_of(function.graph) if backend.keeps_random_state(one)]
+    if operations:
+        said = (
+            f"{name}: was interrupted after epoch {first}, and {operations[0]} draws other random numbers than it would have without that: "
+            "what tf.random's functions keep is lost. A layer that holds a tf.random.Generator and draws from it goes on exactly"
+        )
+        log.warning(said)
+        record("note", text=said)
 
 
 def _check_replicas(replicas: int, data: Data, fit: Fit) -> None:
@@ -92,52 +152,3 @@ def _check_replicas(replicas: int, data: Data, fit: Fit) -> None:
             f"batch_size = {fit.batch_size}: the last batch of an epoch has {last} of the {pipelines.size(data.train)} training examples, "
             f"too few for {replicas} replicas; choose another batch size"
         )
-
-
-def ends_in_probabilities(model: Any) -> bool:
-    """Whether the model's output comes from a softmax (a layer, an activation or an operation), rather than being logits.
-
-    Raises:
-      DataError: it comes from another activation, such as a sigmoid, after which neither holds.
-    """
-    layer = model.outputs[0]._keras_history.layer
-    while type(_inner(layer)).__name__ in _PASSING and _activation(_inner(layer)) in ("", "linear"):
-        layer = layer.input._keras_history.layer
-    layer = _inner(layer)
-    if isinstance(layer, backend.keras().Model):
-        return ends_in_probabilities(layer)
-    activation = _activation(layer)
-    if activation in ("sigmoid", "tanh", "hard_sigmoid", "softsign", "exponential"):
-        raise DataError(f"model {model.name!r} ends in {activation} ({layer.name}); one class of several needs a softmax or logits")
-    return type(layer).__name__ == "Softmax" or activation == "softmax" or getattr(layer, "symbol", "").endswith("softmax")
-
-
-# What may stand behind a softmax without making its probabilities anything else.
-_PASSING = ("Reshape", "Flatten", "Dropout", "Permute", "Activation", "QuantizeLayer")
-
-
-def _inner(layer: Any) -> Any:
-    return getattr(layer, "layer", layer)  # inside TF-MOT's wrappers
-
-
-def _activation(layer: Any) -> str:
-    activation = getattr(layer, "activation", None)
-    activation = getattr(activation, "activation", activation)  # inside TF-MOT's QuantizeAwareActivation
-    return getattr(activation, "__name__", "")
-
-
-def _loss(model: Any, data: Data, soft: bool) -> Any:
-    name = data.loss.removeprefix("sparse_") if soft else data.loss
-    config = {"class_name": name, "config": {"from_logits": not ends_in_probabilities(model)}}
-    config["class_name"] = "".join(word.capitalize() for word in name.split("_"))
-    return backend.keras().losses.deserialize(config)
-
-
-def _optimizer(fit: Fit, steps: int) -> Any:
-    optimizers = backend.keras().optimizers
-    rate = fit.learning_rate
-    if fit.schedule == "cosine":
-        rate = optimizers.schedules.CosineDecay(rate, decay_steps=steps * fit.epochs)
-    if fit.optimizer == "sgd":
-        return optimizers.SGD(rate, momentum=0.9, nesterov=True)
-    return {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop}[fit.optimizer](rate)

@@ -1,19 +1,18 @@
 """Whether a converted file is as good as the model it came from: `verify(artifact, against=model, data=data) -> Verdict`.
 
-The file runs on the runtime that will run it later, over the whole test set, one example at a time. The score's interval is Wilson's
-(1927), which is right for shares near 1, too.
+The file runs on the runtime that will run it later, over the whole test set, one example at a time. What its outputs are worth is the
+task's to say (`tfopt.tasks`), with the same functions for the file and for the model.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from . import backend, bridge, conversion, pipelines
+from . import backend, bridge, conversion, pipelines, tasks
 from .errors import DataError, OptionError, UnsupportedModel, nearest, shown
 from .results import Measures, Timing, Verdict
 from .runtime import Session, Source
@@ -25,7 +24,7 @@ ROUNDING = 1e-9  # 0.97 - 0.96 is 0.010000000000000009, and breaks no limit of 0
 
 # limit -> what it is compared with, and on which side of it the value has to stay
 LIMITS: dict[str, tuple[str, Literal["at least", "at most"]]] = {
-    "score": ("the score on the test set", "at least"),
+    "score": ("the score on the test set; of an error, at most", "at least"),
     "agreement": ("the share of test examples with the trained model's prediction", "at least"),
     "score_drop": ("the trained model's score minus this one", "at most"),
     "bytes": ("the file's size", "at most"),
@@ -36,10 +35,17 @@ LIMITS: dict[str, tuple[str, Literal["at least", "at most"]]] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """What a model says about a test set: outputs (n, classes), float32; labels (n,). Made once, good for many files."""
+    """What a model says about a test set. Made once, good for many files.
+
+    Attributes:
+      outputs: (n, ...) float32.
+      truth: what they are compared with, (n, ...) or a dict of such: see `tasks.Task`.
+      score: of the outputs.
+    """
 
     outputs: np.ndarray
-    labels: np.ndarray
+    truth: Any
+    score: float
 
 
 def reference(model: Any, data: Data) -> Reference:
@@ -52,35 +58,36 @@ def reference(model: Any, data: Data) -> Reference:
       UnsupportedModel: `model` is none of these.
       BridgeError, ConversionError: a Keras 3 model that does not come through the bridge; a SavedModel that can't be converted.
     """
-    _check_task(data)
+    task = tasks.of(data)
     _check_model(model)
     if isinstance(model, SavedModel):
         model = conversion.convert(model, "float32")
     if isinstance(model, Artifact):
-        return _reference_of_file(Session(model), data)
+        session = Session(model)
+        taken = session.taking(data)
+        _check_fits(session, taken, task)
+        return _reference(*_over_test(session.run, taken, task), task)
     model = bridge.plain(model)
-    pipelines.check_fits(model, data)
+    tasks.check_fits(model, data)
     tf = backend.tensorflow()
     # one concrete function: TensorFlow warns of retracing when a process calls the fifth tf.function that is made in one place
     batch = pipelines.nested(lambda shape, dtype: tf.TensorSpec([None, *shape], dtype), data.input_shape, data.input_dtype)
     predict = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(batch)
-    outputs, labels = [], []
+    return _reference(*_over_test(lambda x: predict(x).numpy().astype(np.float32), data, task), task)
+
+
+def _reference(outputs: np.ndarray, truth: Any, task: tasks.Task) -> Reference:
+    return Reference(outputs, truth, task.value(truth, outputs, outputs))
+
+
+def _over_test(run: Callable[[Any], np.ndarray], data: Data, task: tasks.Task) -> tuple[np.ndarray, Any]:
+    """The outputs for the test set, and what they are compared with."""
     with pipelines.failures_named(data.test):
-        for x, y in pipelines.batches(data.test, BATCH):
-            outputs.append(predict(x).numpy())
-            labels.append(y.numpy())
-    if not outputs:
+        parts = [(run(x), task.truth(x, y)) for x, y in pipelines.batches(data.test, BATCH).as_numpy_iterator()]
+    if not parts:
         raise DataError(f"{data.name}: {_EMPTY}")
-    return Reference(np.concatenate(outputs).astype(np.float32), np.concatenate(labels))
-
-
-def _reference_of_file(session: Session, data: Data) -> Reference:
-    data = session.taking(data)
-    _check_fits(session, data)
-    outputs, labels = _outputs(session, data)
-    if not len(labels):
-        raise DataError(f"{data.name}: {_EMPTY}")
-    return Reference(outputs, labels)
+    outputs, truths = zip(*parts, strict=True)
+    return np.concatenate(outputs), pipelines.nested(lambda *of: np.concatenate(of), *truths)
 
 
 def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
@@ -95,7 +102,7 @@ def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
       data: with the test set.
 
     Raises:
-      DataError: `data` is no Data, or no classification; or the file, the model and the data don't fit each other.
+      DataError: `data` is no Data, or its labels don't fit its task; or the file, the model and the data don't fit each other.
       UnsupportedModel: `against` is none of these.
       BridgeError, ConversionError: see `reference`.
       ArtifactError: the file is missing, damaged or can't be run.
@@ -103,28 +110,38 @@ def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
     Example:
       verify(int8, against=model, data=data).drop
     """
-    _check_task(data)
+    task = tasks.of(data)
     if not isinstance(against, Reference):
         _check_model(against)
     session = Session(artifact)
     taken = session.taking(data)
-    _check_fits(session, taken)
+    _check_fits(session, taken, task)
     expected = against if isinstance(against, Reference) else reference(against, data)
-    outputs, labels = _outputs(session, taken)
-    if not np.array_equal(labels, expected.labels):
+    outputs, truth = _over_test(session.run, taken, task)
+    if not _same(truth, expected.truth):
         raise DataError(f"{session.name}: the reference was made on another test set than {data.name}'s; make it with this data")
-    finite = np.isfinite(outputs).all(axis=1)
-    predicted, wanted = outputs.argmax(axis=1), expected.outputs.argmax(axis=1)
-    right = int(np.sum(finite & (predicted == labels)))
+    scores = task.scores(truth, outputs, expected.outputs)
     return Verdict(
-        metric="accuracy",
-        score=right / len(labels),
-        interval=_interval(right, len(labels)),
-        baseline=float(np.mean(wanted == labels)),
-        agreement=float(np.mean(finite & (predicted == wanted))),
-        largest_error=float(np.max(np.abs(outputs - expected.outputs))) if finite.all() else float("inf"),
-        examples=len(labels),
+        metric=scores.metric,
+        score=scores.value,
+        interval=scores.interval,
+        baseline=expected.score,
+        agreement=task.agreement(outputs, expected.outputs),
+        largest_error=float(np.max(np.abs(outputs - expected.outputs))) if np.isfinite(outputs).all() else float("inf"),
+        examples=len(outputs),
+        greater_is_better=scores.greater_is_better,
+        share=scores.share,
+        metrics=scores.metrics,
+        per_class=scores.per_class,
+        confusion=scores.confusion,
     )
+
+
+def _same(truth: Any, other: Any) -> bool:
+    """Whether both are of the same test set."""
+    if isinstance(truth, dict):
+        return isinstance(other, dict) and truth.keys() == other.keys() and all(_same(truth[key], other[key]) for key in truth)
+    return np.array_equal(truth, other)
 
 
 def broken_limits(limits: Mapping[str, float], verdict: Verdict, measures: Measures, timing: Timing) -> tuple[str, ...]:
@@ -144,10 +161,11 @@ def broken_limits(limits: Mapping[str, float], verdict: Verdict, measures: Measu
         "gzip_bytes": measures.gzip_bytes,
         "latency_ms": timing.median_ms,
     }
+    sides = {name: side for name, (_, side) in LIMITS.items()} | ({} if verdict.greater_is_better else {"score": "at most"})
     return tuple(
-        f"{name} is {_shown(values[name])}, the limit is {LIMITS[name][1]} {_shown(limit)}"
+        f"{name} is {_shown(values[name])}, the limit is {sides[name]} {_shown(limit)}"
         for name, limit in limits.items()
-        if (limit - values[name] if LIMITS[name][1] == "at least" else values[name] - limit) > ROUNDING
+        if not (limit - values[name] if sides[name] == "at least" else values[name] - limit) <= ROUNDING  # NaN keeps no limit
     )
 
 
@@ -163,20 +181,15 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _check_task(data: Data) -> None:
-    pipelines.check_data(data)
-    if data.task != "classification":
-        raise DataError(f"{data.name}: verification knows the task 'classification' only, not {data.task!r}")
-
-
-def _check_fits(session: Session, data: Data) -> None:
+def _check_fits(session: Session, data: Data, task: tasks.Task) -> None:
     shapes = session.arranged(data.input_shape, data.name)
     session.resize(shapes)
     takes, gives = [port.shape[1:] for port in session.inputs], [port.shape[1:] for port in session.outputs]
     if takes != shapes:
         problem = f"takes {_shapes(takes)}, the examples of {data.name} are {_shapes(shapes)}"
-    elif gives != [(data.num_classes,)]:
-        problem = f"puts out {_shapes(gives)}, {data.name} has {data.num_classes} classes"
+    elif len(gives) != 1 or gives[0] not in task.outputs():
+        of_classes = f"has {data.num_classes} classes" if data.classes else f"is for {data.task}"
+        problem = f"puts out {_shapes(gives)}, {data.name} {of_classes} and needs {' or '.join(map(str, task.outputs()))}"
     else:
         return
     raise DataError(f"{session.name}: {problem}; use the data that it was made for")
@@ -184,16 +197,3 @@ def _check_fits(session: Session, data: Data) -> None:
 
 def _shapes(shapes: list[tuple[int, ...]]) -> str:
     return " and ".join(str(shape) for shape in shapes) or "nothing"
-
-
-def _outputs(session: Session, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    with pipelines.failures_named(data.test):
-        parts = [(session.run(x), y) for x, y in pipelines.batches(data.test, BATCH).as_numpy_iterator()]
-    outputs, labels = zip(*parts, strict=True) if parts else ((np.zeros((0, data.num_classes)),), (np.zeros(0, np.int32),))
-    return np.concatenate(outputs), np.concatenate(labels)
-
-
-def _interval(right: int, count: int) -> tuple[float, float]:
-    test = importlib.import_module("scipy.stats").binomtest(right, count)
-    interval = test.proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)

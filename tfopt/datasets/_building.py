@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -39,13 +39,6 @@ MOST_EXAMPLES, MOST_VALUES = 20_000, 2**27
 
 _SLACK = 1e-3  # by which rounding, or a conversion of colors and back, may leave 0..1
 
-_LOSSES = {
-    "classification": ("sparse_categorical_crossentropy", "accuracy"),
-    "regression": ("mean_squared_error", "mean_absolute_error"),
-    "detection": ("none", "none"),  # its losses come with its models
-}
-
-
 def build(
     name: str,
     parts: Mapping[str, Part | Rows | Stream],
@@ -54,7 +47,7 @@ def build(
     seed: int,
     calibration: int,
     preprocess: Sequence[Any] = (),
-    task: Literal["classification", "regression", "detection"] = "classification",
+    task: str = "classification",
     source: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     clean: Sequence[Any] = (),
@@ -91,7 +84,6 @@ def build(
     held = {part: _in_its_own_folder(of, part, source) for part, of in held.items()}
     for note in notes:
         log.warning("%s: %s", name, note)
-    loss, metric = _LOSSES[task]
     return Data(
         name=name,
         task=task,
@@ -100,8 +92,6 @@ def build(
         input_dtype=pipelines.nested(_dtype, x),
         classes=tuple(classes),
         fingerprint=fingerprint,
-        loss=loss,
-        metric=metric,
         steps=steps,
         raw_shape=pipelines.nested(lambda one: tuple(one.shape[1:]), sample),
         raw_dtype=pipelines.nested(_dtype, sample),

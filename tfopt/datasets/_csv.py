@@ -37,6 +37,7 @@ def csv(
     missing: Literal["mean", "median", "most_frequent", "constant", "drop"] = "mean",
     fill: Finite = 0.0,
     scale: Literal["z_score", "none"] = "z_score",
+    scale_target: Literal["z_score", "none"] = "none",
     delimiter: str = ",",
     encoding: str = "utf-8",
     header: Names | None = None,
@@ -58,7 +59,9 @@ def csv(
     A column is of numbers where all its values are, else of categories; `numbers` and `categories` say it otherwise. A target of words or
     whole numbers makes classes, one with decimals is a number to predict; `task` says it otherwise. `missing = "drop"` leaves rows out in
     which something is missing, and fills nothing in. `clean` leaves rows out as well: `drop_duplicates` in each file, before the split,
-    `drop_outliers` (by the numbers) of the training rows only. `header` names the columns of a file without a first line that does.
+    `drop_outliers` (by the numbers) of the training rows only. A number to predict is learnt as it is, or with `scale_target` without the
+    mean and standard deviation of the training rows, which stand in `source["target_scale"]`; scores are in its own units all the same.
+    `header` names the columns of a file without a first line that does.
 
     >>> tfopt.datasets.csv(file="penguins.csv", target="species", ignore=["island"]).classes
     ('Adelie', 'Chinstrap', 'Gentoo')
@@ -87,6 +90,9 @@ def csv(
     parts = {part: (x[numbers], y[numbers]) for part, numbers in rows.items()}
     if task == "classification":
         notes += _labels.missing_classes({part: y for part, (_, y) in parts.items()}, classes, source)
+    if task == "regression" and scale_target == "z_score":
+        middle, spread = float(parts["train"][1].mean(dtype=np.float64)), float(parts["train"][1].std(dtype=np.float64)) or 1.0
+        parts = {part: (x, ((y - middle) / spread).astype(np.float32)) for part, (x, y) in parts.items()}
     facts = {
         "kind": "table",
         "columns": [column.facts for column in columns],
@@ -96,6 +102,8 @@ def csv(
         "unknown_category": _columns.UNKNOWN,
         "target": target,
     }
+    if task == "regression" and scale_target == "z_score":
+        facts["target_scale"] = {"mean": middle, "std": spread}
     return _building.build(
         name or Path(file).stem,
         parts,

@@ -37,7 +37,8 @@ def arrays(
 
     x: (n, ...) uint8, scaled to 0..1, or floats or int32 or int64 (word indices), taken as they are; for a model of several inputs a
     dict of such, by the names of the model's inputs. y: (n,) integers, the indices of `classes`; without `classes`, as many as the
-    largest label says, named by their index. With task = "regression" y are the numbers to learn.
+    largest label says, named by their index. With task = "regression" y are the numbers to learn, (n,) or (n, k); with task = "multi_label"
+    (n, classes) of 0 and 1.
 
     A .npz file holds x and y; or x_train and y_train and, where these parts are given, x_validation, y_validation, x_test and y_test, as
     Keras's mnist.npz does. Parts that are not given are split off, as shares `validation` and `test` by `seed`, as in `digits`.
@@ -71,7 +72,7 @@ def arrays(
         _cleaning.check_fillable(one, preprocess, name)
         found[part] = one, labels
         notes += more
-    if names and len(found) < len(_labels.PARTS):
+    if task == "classification" and len(found) < len(_labels.PARTS):
         _labels.check_enough(found["train"][1], names, y_name, "labels are counted from 0")
     parts = _records.parted(found, {"validation": validation, "test": test}, seed=seed, source=y_name, task=task)
     notes += _labels.missing_classes({part: labels for part, (_, labels) in parts.items()}, names, y_name, needed=False)
@@ -103,15 +104,17 @@ def _with_channel(x: np.ndarray) -> np.ndarray:
 def _names(found: Mapping[str, Part], task: str, classes: Sequence[str] | None, y_name: str) -> tuple[str, ...]:
     if task == "regression":
         return ()
+    if task == "multi_label":
+        return _targets.several(found["train"][1], classes, y_name)[1]
     return max((_targets.numbered(y, y_name) for _, y in found.values()), key=len) if classes is None else tuple(classes)
 
 
 def _checked(x: Any, y: np.ndarray, task: str, num_classes: int, *, y_name: str, **known: Any) -> Part:
     if task == "classification":
         return _building.check_examples(x, y, num_classes, y_name=y_name, **known)
-    numbers = _targets.numbers(_targets.flat(y, y_name), y_name)
-    x, _ = _building.check_examples(x, np.zeros(len(numbers), np.int32), 1, y_name=y_name, **known)
-    return x, numbers
+    learnt = _targets.numbers(y, y_name) if task == "regression" else _targets.several(y, [""] * num_classes, y_name)[0]
+    x, _ = _building.check_examples(x, np.zeros(len(learnt), np.int32), 1, y_name=y_name, **known)
+    return x, learnt
 
 
 def _name(value: str | Path | np.ndarray, otherwise: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .. import options
+from .. import options, tasks
 from ..errors import DataError, OptionError, shown
 from ..types import Data
 from . import _building, _columns, _files, _folders, _labels, _tables, _times, _unpacking, _windows
@@ -33,6 +33,7 @@ def time_series(
     stride: Count = 1,
     split: Literal["time", "blocks"] = "time",
     scale: Literal["series", "none"] = "series",
+    task: Literal["classification", "anomaly_detection"] = "classification",
     time_format: str | None = None,
     delimiter: str = ",",
     encoding: str = "utf-8",
@@ -56,6 +57,9 @@ def time_series(
     With `split = "time"` the earliest points of each series are train, the next validation, the latest test, and no window overlaps
     two parts. Where anomalies are so few that train has none then, `split = "blocks"` cuts between the anomalies instead, and gives each
     part its share of them by `seed`; a part may then be earlier than train.
+
+    With `task = "anomaly_detection"` a model learns what is normal, from the windows that end in no anomaly: those that do are left out of
+    train, validation and calibration, and at the last point of a window the error is looked at. See `tfopt.tasks.anomaly_detection`.
 
     >>> tfopt.datasets.time_series(file="nab/data", labels="nab/labels/combined_windows.json", length=48).classes
     ('normal', 'anomaly')
@@ -83,7 +87,7 @@ def time_series(
     ]
     parts = {part: tuple(map(np.concatenate, zip(*(one[part] for one in found), strict=True))) for part in _labels.PARTS}
     source = name or _name(file)
-    notes = tuple(note for series in every for note in series.notes) + _checked(parts, source, split)
+    notes = tuple(note for series in every for note in series.notes) + _checked(parts, source, split, task)
     facts = {
         "kind": "series",
         "time": columns[0],
@@ -91,9 +95,10 @@ def time_series(
         "length": length,
         "series": {series.name: own for series, own in zip(every, scales, strict=True) if own is not None},
     }
-    return _building.build(
+    data = _building.build(
         source, parts, classes=CLASSES, seed=seed, calibration=calibration, preprocess=preprocess, source=facts, notes=notes
     )
+    return data if task == "classification" else tasks.anomaly_detection(data, error="last")
 
 
 def _check_shares(validation: float, test: float) -> None:
@@ -187,12 +192,16 @@ def _scaled(values: np.ndarray, own: dict[str, list[float]] | None) -> np.ndarra
     return (values if own is None else (values - own["mean"]) / own["std"]).astype(np.float32)
 
 
-def _checked(parts: Any, source: str, split: str) -> tuple[str, ...]:
+def _checked(parts: Any, source: str, split: str, task: str) -> tuple[str, ...]:
     """Notes of the parts without an anomaly."""
     for part, (_, y) in parts.items():
         if not len(y):
             raise DataError(f"{source}: no window lies in {part} wholly; make length smaller, or the share of {part} larger")
     other = "blocks" if split == "time" else "time"
+    if task == "anomaly_detection":
+        if not parts["test"][1].any():
+            raise DataError(f"{source}: no window in test ends in an anomaly, so nothing can be measured; say split = {other!r}")
+        return ()
     if not parts["train"][1].any():
         raise DataError(f"{source}: no window in train ends in an anomaly, so a model can't learn what one is; say split = {other!r}")
     if parts["train"][1].all():

@@ -10,11 +10,11 @@ import numpy as np
 from ..errors import DataError, shown
 from . import _labels
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "multi_label", "regression"]
 
 
 def of(labels: np.ndarray, *, task: Task, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    """What is learnt, (n,) int32 or float32; the classes' names; notes.
+    """What is learnt, (n,) int32 or float32, or (n, k) float32; the classes' names; notes.
 
     Args:
       labels: (n,), (n, 1) or, one-hot, (n, classes): whole numbers, floats, or strings.
@@ -24,9 +24,11 @@ def of(labels: np.ndarray, *, task: Task, classes: Sequence[str] | None, source:
     Raises:
       DataError: all labels are of one class, or they are no labels for the task.
     """
-    labels = flat(labels, source)
     if task == "regression":
         return numbers(labels, source), (), []
+    if task == "multi_label":
+        return *several(labels, classes, source), []
+    labels = flat(labels, source)
     if labels.dtype.kind in "OSU":
         y, names = _of_words(labels, classes, source)
         return y, names, []
@@ -55,13 +57,34 @@ def flat(labels: np.ndarray, source: str) -> np.ndarray:
     )
 
 
+def several(labels: np.ndarray, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(n, classes) float32 of 0 and 1, and the classes' names.
+
+    Raises:
+      DataError: they are not such, or as many classes.
+    """
+    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf" or not ((labels == 0) | (labels == 1)).all():
+        raise DataError(
+            f"{source}: labels have the shape {labels.shape[1:]} each; for task = 'multi_label' should be a row of 0 and 1 for each "
+            "example, with a column for each class"
+        )
+    names = tuple(map(str, range(labels.shape[1]))) if classes is None else tuple(classes)
+    if len(names) != labels.shape[1]:
+        raise DataError(f"{source}: labels have {labels.shape[1]} columns for {len(names)} classes; should be as many")
+    return labels.astype(np.float32), names
+
+
 def numbers(labels: np.ndarray, source: str) -> np.ndarray:
-    """Labels as float32."""
+    """Labels as float32, (n,) or, where there are several to an example, (n, k)."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim not in (1, 2):
+        raise DataError(f"{source}: labels have the shape {labels.shape[1:]} each; for task = 'regression' should be a number or a row")
     if labels.dtype.kind not in "biuf":
         raise DataError(f"{source}: holds {labels.dtype}; for task = 'regression' should be numbers")
     with np.errstate(over="ignore"):
         y = labels.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(y))
+    bad = np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))
     if len(bad):
         raise DataError(
             f"{source}: {len(bad):,} of {len(y):,} values are NaN, infinite or too large for float32, the first at index {bad[0]}; "

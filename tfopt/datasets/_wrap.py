@@ -68,7 +68,7 @@ def wrap(
             f"wrap: cache = {shown(str(cache))}: what is gone through anew each time may come in another order, so no share of it can be "
             "split off; give validation and test as data sets, or leave cache out"
         )
-    walked = {part: _walked(of, preprocess, keep=not streamed) for part, of in opened.items()}
+    walked = {part: _walked(of, preprocess, task, keep=not streamed) for part, of in opened.items()}
     y, names = _learnt(walked, task, classes)
     facts = _records.facts_of(walked["train"].x)
     if streamed:
@@ -102,7 +102,7 @@ def _share(value: Any, part: str) -> float | None:
     return float(value)
 
 
-def _walked(opened: Opened, preprocess: Sequence[Any], *, keep: bool) -> _Walked:
+def _walked(opened: Opened, preprocess: Sequence[Any], task: str, *, keep: bool) -> _Walked:
     """Goes through a data set once."""
     kept, labels, taken, mark, first = [], [], 0, hashlib.sha256(), None
     for x, y in opened.batches():
@@ -111,7 +111,7 @@ def _walked(opened: Opened, preprocess: Sequence[Any], *, keep: bool) -> _Walked
         first = first or form
         if form != first:
             raise DataError(f"{opened.source}: its examples are of different shapes, {first} and {form}; bring them to one")
-        y = _targets.flat(y, f"{opened.source}: y")
+        y = _targets.flat(y, f"{opened.source}: y") if task == "classification" else np.asarray(y)
         if keep:
             taken += sum(one.nbytes for one in (x.values() if isinstance(x, dict) else [x]))
             pipelines.check_memory(taken)  # once more for all of them together
@@ -135,6 +135,9 @@ def _learnt(walked: Mapping[str, _Walked], task: str, classes: Sequence[str] | N
     labels = {part: of.labels for part, of in walked.items()}
     if task == "regression":
         return {part: _targets.numbers(of, f"wrap: {part}: y") for part, of in labels.items()}, ()
+    if task == "multi_label":
+        found = {part: _targets.several(of, classes, f"wrap: {part}: y") for part, of in labels.items()}
+        return {part: of[0] for part, of in found.items()}, found["train"][1]
     for part, of in labels.items():
         if of.dtype.kind in "OSU":
             raise DataError(f"wrap: {part}: y holds words; should be class indices: map them first, as tf.keras.layers.StringLookup does")
@@ -150,7 +153,7 @@ def _stream(opened: Opened, walked: _Walked, y: np.ndarray, cache: str) -> Strea
     def example(x: Any, label: Any) -> tuple[Any, Any]:
         tf = backend.tensorflow()
         x = pipelines.nested(lambda one, spec: tf.ensure_shape(tf.cast(one, spec[1]), spec[0]), x, specs)
-        if label.shape.rank == 1:
+        if label.shape.rank == 1 and y.ndim == 1:
             label = label[0] if label.shape[0] == 1 else tf.argmax(label)
         return x, tf.cast(label, y.dtype)
 

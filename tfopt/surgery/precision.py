@@ -1,4 +1,4 @@
-"""A model of mixed or half precision as one that computes in float32."""
+"""A model of mixed or half precision as one that computes in float32, and the other way round."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def in_float32(model: Any) -> Any:
     if not any(layer.compute_dtype in _HALVES for layer in model._flatten_layers()):
         return model
     return rebuilt(model, lambda layer: twin(layer, **_wider(layer.get_config())))
+
+
+def mixed(model: Any, policy: str) -> Any:
+    """A copy of the model whose layers compute by a policy such as "mixed_bfloat16"; its outputs, and all variables, are float32.
+
+    The layers that the outputs come from stay in float32, behind logits the softmax as well, as Keras advises: half precision loses the
+    small differences that a loss lives of.
+    """
+    last = {id(tensor._keras_history.layer) for tensor in model.outputs}
+    new = rebuilt(model, lambda layer: twin(layer, **({} if id(layer) in last else {"dtype": policy})))
+    new._set_dtype_policy(policy)
+    return new
 
 
 def _wider(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class Sharing(Callback):
     def __init__(self, kernels: Sequence[Shared]):
         super().__init__()
         self.kernels = list(kernels)
+        self.tied = [kernel.variable for kernel in self.kernels]  # whose averages (Fit.ema) are to share values, too
         self.state = [variable for kernel in self.kernels for variable in (kernel.latent, kernel.centroids)]  # kept over an interruption
         self.step = tf.function(self._step, autograph=False)  # one call a step instead of twenty for each kernel
 

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .. import bridge, options, pipelines, training
+from .. import bridge, options, tasks, training
 from ..errors import UnsupportedModel
 from ..surgery import copying, folding, kernels
 from ..surgery.kernels import Kernel
@@ -81,7 +81,7 @@ def cluster(
     """
     model = copying.copy_of(model)
     if fit is not None:
-        pipelines.check_fits(model, data)
+        tasks.check_fits(model, data)
     planned = _planned(model, clusters, per_channel, where)
     choices = tuple(choice for choice, _ in planned)
     record_plan("cluster", choices)

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from .. import bridge, options, pipelines, training
+from .. import bridge, options, pipelines, tasks, training
 from ..errors import OptionError, UnsupportedModel, shown
 from ..surgery import copying, kernels
 from ..surgery.selecting import Where, selector
@@ -101,7 +101,7 @@ def prune(
     pattern = pattern_of(granularity)
     model = copying.copy_of(model)
     if fit is not None:
-        pipelines.check_fits(model, data)
+        tasks.check_fits(model, data)
     layers = copying.all_layers(model)
     planned = _planned(layers, sparsity, pattern, where)
     choices = tuple(choice for choice, _, _ in planned)

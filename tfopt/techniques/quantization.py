@@ -30,7 +30,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from .. import bridge, options, pipelines, training
+from .. import bridge, options, pipelines, tasks, training
 from ..errors import DataError, UnsupportedModel
 from ..surgery import Fate, copying, kernels, normalized, precision, rewriting
 from ..surgery.selecting import Where, selector
@@ -113,7 +113,7 @@ def quantize_aware(
     if data is None:
         raise DataError("quantize_aware needs data: activation ranges are measured on its calibration examples")
     model = precision.in_float32(copying.copy_of(model))
-    pipelines.check_fits(model, data)
+    tasks.check_fits(model, data)
     ready, fates = _normalized(model, fit, per_axis, preserve)
     choices, treated = _plan(model, ready, fates, where, weight_bits, preserve)
     record_plan("quantize_aware", choices)

@@ -1,0 +1,164 @@
+"""Data for another task, or another score of its own: what `task` in a recipe calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from .. import options, pipelines
+from ..errors import DataError, nearest, shown
+from ..pipelines import Rows
+from ..types import Data
+
+Loss = Annotated[str | Callable, "name of a Keras loss"]
+TopK = Annotated[str, Field(pattern=r"^top_[1-9]\d*_accuracy$")]
+Names = list[str] | tuple[str, ...]
+
+
+@options.checked
+def classification(
+    data: Data,
+    *,
+    score: Literal["accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "cross_entropy"] | TopK | None = None,
+    loss: Loss | None = None,
+) -> Data:
+    """One class of several, or of two.
+
+    Args:
+      score: the metric that limits speak of: "accuracy" (without another), "top_5_accuracy" with any number for the 5, "precision",
+        "recall", "f1", "roc_auc", "average_precision" (macro averages; of two classes those of the second) or "cross_entropy".
+      loss: a Keras loss by name, such as "categorical_focal_crossentropy", or a function (targets, outputs) -> (n,).
+
+    >>> tfopt.tasks.classification(tfopt.datasets.digits(), score="f1").metric
+    'f1'
+
+    Raises:
+      DataError: the data's y is no class index. OptionError: there is no such score.
+    """
+    return _for("classification", data, score, loss)
+
+
+@options.checked
+def multi_label(
+    data: Data,
+    *,
+    score: Literal["f1", "precision", "recall", "accuracy", "exact_match", "average_precision", "roc_auc"] | None = None,
+    loss: Loss | None = None,
+) -> Data:
+    """Each class is there or not, by itself.
+
+    Args:
+      score: "f1" (without another), "precision", "recall", "average_precision", "roc_auc" (macro averages), "accuracy" (the share of single
+        labels that are right) or "exact_match" (the share of examples with all labels right).
+      loss: as of `classification`.
+
+    Raises:
+      DataError: the data's y is not (classes,) of 0 and 1. OptionError: there is no such score.
+    """
+    return _for("multi_label", data, score, loss)
+
+
+@options.checked
+def regression(
+    data: Data,
+    *,
+    score: Literal["r2", "mae", "mse", "rmse"] | None = None,
+    loss: Loss | None = None,
+) -> Data:
+    """A number, or several.
+
+    Args:
+      score: "r2" (without another), "mae", "mse" or "rmse"; of those the smaller is the better, and a limit is an upper one.
+      loss: a Keras loss by name, such as "huber", or a function (targets, outputs) -> (n,); mean_squared_error without one.
+
+    Raises:
+      DataError: the data's y is no number. OptionError: there is no such score.
+    """
+    return _for("regression", data, score, loss)
+
+
+@options.checked
+def autoencoding(
+    data: Data,
+    *,
+    score: Literal["mse", "mae", "r2"] | None = None,
+    loss: Loss | None = None,
+) -> Data:
+    """A model puts out its own input. Any data with one input of float32 will do; what it has for y stays beside it.
+
+    Args:
+      score: "mse" (without another), "mae" or "r2".
+      loss: as of `regression`.
+
+    >>> tfopt.tasks.autoencoding(tfopt.datasets.digits()).task
+    'autoencoding'
+
+    Raises:
+      DataError: the data has several inputs, or word indices. OptionError: there is no such score.
+    """
+    return _for("autoencoding", data, score, loss)
+
+
+@options.checked
+def anomaly_detection(
+    data: Data,
+    *,
+    normal: Names | None = None,
+    error: Literal["mean", "max", "last"] = "mean",
+    score: Literal["roc_auc", "average_precision", "mse"] | None = None,
+    loss: Loss | None = None,
+) -> Data:
+    """Autoencoding of normal examples, so that an anomaly shows by its error. The data has classes: examples of others than the normal
+    ones are left out of train, validation and calibration, and are the anomalies of the test set.
+
+    Args:
+      normal: the classes that are normal; without it the one of that name.
+      error: which squared error of an example is looked at: its "mean", its "max", or its mean at the "last" place of a series.
+      score: "roc_auc" (without another), "average_precision", or "mse" of the normal examples.
+      loss: as of `regression`.
+
+    >>> tfopt.tasks.anomaly_detection(tfopt.datasets.digits(), normal=["0", "1"]).classes
+    ('normal', 'anomaly')
+
+    Raises:
+      DataError: the data has no classes, or none of these names, or nothing normal in train. OptionError: there is no such score.
+    """
+    if data.task == "anomaly_detection":
+        return _for("anomaly_detection", data, score, loss, error=error)
+    names = ["normal"] if normal is None else list(normal)
+    if unknown := [name for name in names if name not in data.classes]:
+        raise DataError(f"data {data.name!r} has no class {shown(unknown[0])} to be normal; {nearest(unknown[0], data.classes)}")
+    if len(set(names)) == data.num_classes:
+        raise DataError(f"data {data.name!r}: all its classes are normal; leave those out of `normal` that are anomalies")
+    flags = np.array([name not in names for name in data.classes], np.int32)
+    parts = {part: _flagged(data, part, flags) for part in _PARTS}
+    renamed = dataclasses.replace(data, classes=("normal", "anomaly"), **parts)
+    return _for("anomaly_detection", renamed, score, loss, normal=tuple(names), error=error)
+
+
+_PARTS = ("train", "validation", "calibration", "test")
+
+
+def _flagged(data: Data, part: str, flags: np.ndarray) -> Any:
+    """The examples of a part with 0 or 1 for their classes; without those of 1 but in the test set."""
+    held, steps = pipelines.behind(getattr(data, part))
+    if not isinstance(held, Rows):
+        raise DataError(f"data {data.name!r} is streamed, and its anomalies can't be left out of training; load it with cache = 'memory'")
+    held = held.take(slice(None) if part == "test" else np.flatnonzero(flags[held.y] == 0))
+    if not len(held):
+        raise DataError(f"data {data.name!r}: {part} has no normal example; choose other shares, or name other classes as normal")
+    return pipelines.dataset_of(dataclasses.replace(held, y=flags[held.y]), steps)
+
+
+def _for(task: str, data: Data, score: str | None, loss: Any, **more: Any) -> Data:
+    """The data with its task, score and loss, under another fingerprint, and checked."""
+    pipelines.check_data(data)
+    told = loss if isinstance(loss, str | None) else f"{loss.__module__}.{loss.__qualname__}"
+    fingerprint = hashlib.sha256(repr((data.fingerprint, task, score, told, sorted(more.items()))).encode()).hexdigest()
+    task_options = {key: value for key, value in more.items() if key != "normal"}
+    return dataclasses.replace(data, task=task, metric=score, loss=loss, fingerprint=fingerprint, task_options=task_options)
