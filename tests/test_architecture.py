@@ -18,27 +18,28 @@ LEVELS = {
     for level, names in {
         -1: "errors files",  # beside types on the ground floor, but types uses them
         0: "types",
-        1: "backend options progress results tracing",
-        2: "bridge preprocessing",
+        1: "backend options results tracing",
+        2: "bridge preprocessing progress",
         3: "loading surgery strategies pipelines",
-        4: "training datasets models deployment",
-        5: "conversion runtime describing",
-        6: "measures timing",
-        7: "techniques verification",
-        8: "recipes inspection runs",
-        9: "reporting",
-        10: "pipeline",
-        11: "launching",
-        12: "searching serving",
-        13: "cli",
-        14: "__main__",
+        4: "tasks",
+        5: "training datasets models deployment",
+        6: "conversion runtime describing embedding",
+        7: "measures timing",
+        8: "techniques verification",
+        9: "recipes inspection runs finding",
+        10: "reporting",
+        11: "pipeline",
+        12: "launching",
+        13: "searching serving",
+        14: "cli",
+        15: "__main__",
     }.items()
     for name in names.split()
 }
 # A private module stands beside its users and is imported by nobody else; it has the lowest level of them.
 USERS = {
     "_answering": {"cli"},
-    "_archives": {"loading"},
+    "_archives": {"loading", "models"},
     "_contact_sheet": {"describing"},
     "_convert": {"conversion"},  # run as a process of its own
     "_describe_text": {"describing"},
@@ -51,12 +52,24 @@ USERS = {
     "_layer_macs": {"inspection"},
     "_lifetimes": {"inspection"},
     "_metadata": {"deployment", "conversion"},
+    "_pictures": {"describing", "finding"},
     "_plots": {"reporting"},
     "_promises": {"inspection"},
     "_recipe_text": {"recipes"},
     "_report_html": {"reporting"},
     "_report_json": {"reporting"},
     "_report_text": {"reporting"},
+    "_speed": {"training", "finding"},
+    "_targets": {"training", "finding"},
+    "_callbacks": {"training", "finding"},
+    "_diverging": {"training"},
+    "_optimizers": {"training", "finding"},
+    "_schedules": {"training", "finding"},
+    "_stepping": {"training", "finding"},
+    "_tf_averaging": {"training", "finding"},
+    "_tf_events": {"training", "finding"},
+    "_tf_norms": {"training", "finding"},
+    "_tf_rates": {"training", "finding"},
     "_tf_training": {"training"},
     "_rows": {"pipelines"},
     "_safety": {"loading"},
@@ -67,7 +80,7 @@ USERS = {
     "_worker": {"conversion"},
 }
 # Modules that the others of their package are built on, and may import.
-BASES = {"surgery.rewriting"}
+BASES = {"surgery.rewriting", "surgery.copying", "surgery.selecting"}
 # A noun's method that only calls the verb of its name, when it is called: `data.describe()` reads better than `describing.describe(data)`
 # and does nothing else. No import of this kind is needed to load the noun, or happens then.
 METHODS = {("types", "describing")}
@@ -81,9 +94,9 @@ DOORS = {
     "keras": {"bridge._keras3"},
     "keras_tuner": {"searching"},
     "tensorflow_datasets": {"datasets._tfds"},
-    "sklearn": {"datasets._building", "preprocessing._checking", "techniques._centroids"},
+    "sklearn": {"datasets._building", "preprocessing._checking", "techniques._centroids", "tasks._metrics", "embedding"},
     "skimage": {"preprocessing.filtering"},
-    "matplotlib": {"_plots", "_sheet_cells"},
+    "matplotlib": {"_plots", "_pictures"},
     "jinja2": {"_report_html"},
     "typer": {"cli", "_answering"},
     "tomli_w": {"_recipe_text"},

@@ -43,12 +43,12 @@ def test_help_explains_the_flow_in_one_screen():
     commands = [
         line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if line.startswith("  ") and not line.startswith("  Exit")
     ]
-    assert commands == ["list", "check", "data", "run", "report", "inspect", "convert", "verify", "benchmark"]
+    assert commands == ["list", "check", "data", "find", "run", "report", "inspect", "convert", "verify", "benchmark"]
     assert len(lines) <= 26
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("command", ["list", "check", "data", "run", "report", "inspect", "convert", "verify", "benchmark"])
+@pytest.mark.parametrize("command", ["list", "check", "data", "find", "run", "report", "inspect", "convert", "verify", "benchmark"])
 def test_every_command_has_help(command):
     done = invoke(command, "--help")
     assert done.exit_code == 0
@@ -315,6 +315,19 @@ def test_python_code_in_a_file_runs_only_where_it_is_trusted(tmp_path, monkeypat
     done = invoke("convert", "code.h5", "--format", "float32", "--out", "code.tflite")
     assert done.exit_code == 1 and "code.h5: holds Python code of its own (layer 'plus')" in done.stderr
     assert invoke("convert", "code.h5", "--format", "float32", "--out", "code.tflite", "--trust").exit_code == 0
+
+
+# find
+
+
+def test_find_suggests_and_draws(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = invoke("find", DIGITS, "--set", "fit.batch_size=128", "--set", "model.width=4")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("at batch size 128: learning rate 0.0")
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:9]] == ["batch", "16", "32", "64", "128", "256", "512"]
+    assert f"plots: {tmp_path / 'runs' / 'digits-rates.png'} and {tmp_path / 'runs' / 'digits-batches.png'}" in done.stdout
+    assert all((tmp_path / "runs" / f"digits-{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("rates", "batches"))
 
 
 # A whole run

@@ -18,7 +18,7 @@ import test_architecture
 import typer
 
 import tfopt
-from tfopt import cli, conversion, datasets, models, recipes, strategies, techniques, verification
+from tfopt import cli, conversion, datasets, models, recipes, strategies, tasks, techniques, verification
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -159,6 +159,7 @@ def test_the_readme_has_every_name_and_no_other():
         "techniques": techniques.TECHNIQUES,
         "formats": conversion.FORMATS,
         "strategies": strategies.STRATEGIES,
+        "tasks": tasks.TASKS,
     }
     assert told == {kind: set(table) for kind, table in tables.items()}
 

@@ -9,13 +9,23 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt import backend, models, options, pipelines, runtime
+from tfopt import backend, models, options, pipelines, runtime, tasks
 from tfopt.errors import DataError, OptionError
 
 IMAGE, TOKENS, SERIES = (16, 16, 3), (12,), (32, 3)
 SMALL = {"words": 50}
 # What examples each builder takes, and options that keep it small; the first case is that of most tests.
 CASES = {
+    "autoencoder": [
+        ((24,), {"hidden": [16, 8], "code": 4}),
+        ((6, 4, 1), {"hidden": [12]}),
+        ((28, 28, 1), {"kind": "convolutional", "hidden": [8, 8, 8]}),
+        ((9, 5, 3), {"kind": "convolutional", "hidden": [4, 8]}),
+        ((3, 1, 2), {"kind": "convolutional", "hidden": [4, 4, 4]}),
+        ((48, 1), {"kind": "convolutional", "hidden": [4, 8]}),
+        ((45, 2), {"kind": "convolutional", "hidden": [4, 8]}),
+    ],
+    "backbone": [((32, 32, 3), {"net": "MobileNet", "alpha": 0.25, "dropout": 0.1})],
     "bilstm": [(TOKENS, SMALL), (SERIES, {"depth": 2, "dropout": 0.1})],
     "conv1d": [(SERIES, {}), (TOKENS, SMALL)],
     "conv3d": [((4, 8, 8, 3), {"width": 4})],
@@ -87,6 +97,7 @@ PUBLISHED = [
     ("mobilenet", {"version": 1}, 4_253_864),
     ("efficientnet_lite", {}, 4_652_008 + 2 * 21_008),
     ("densenet", {"blocks": [6, 12, 24, 16], "growth": 32}, 7_978_856 + 2 * 41_824),
+    ("backbone", {"net": "MobileNetV2"}, 3_538_984),
 ]
 
 
@@ -99,9 +110,37 @@ def test_the_published_nets_have_their_published_sizes(name, given, parameters):
 def test_two_builds_have_the_same_names(name, shape, given):
     first, second = (built(name, shape, given) for _ in range(2))
     assert [w.name for w in first.weights] == [w.name for w in second.weights]
-    assert [layer.name for layer in first.layers][-2:] == ["logits", "probabilities"]
-    assert first.output_shape == (None, 7)
+    assert first.output_shape == ((None, *shape) if name == "autoencoder" else (None, 7))
     assert not any(type(layer).__name__ in ("Lambda", "TFOpLambda", "SlicingOpLambda") for layer in first.layers)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "linear"])
+@pytest.mark.parametrize("name", sorted({*CASES} - {"autoencoder"}))
+def test_every_builder_has_the_other_ends(name, activation):
+    shape, given = CASES[name][0]
+    model = built(name, shape, {**given, "activation": activation}, classes=3)
+    ends = ["logits", "probabilities"] if activation == "sigmoid" else ["values"]
+    assert [layer.name for layer in model.layers if layer.name in ("logits", "probabilities", "values")] == ends
+    x = pipelines.to_arrays(data_for(name, shape).test)[0]
+    outputs = model.predict(x, verbose=0)
+    assert outputs.shape == (12, 3) and np.isfinite(outputs).all()
+    assert tasks.activation_of(model) == activation
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_the_ends_are_softmax_sigmoid_and_the_values_themselves(outputs):
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    kernel, bias = np.random.default_rng(1).normal(size=(4, outputs)), np.random.default_rng(2).normal(size=outputs)
+    values = x @ kernel + bias
+    wanted = {
+        "softmax": np.exp(values) / np.exp(values).sum(1, keepdims=True),
+        "sigmoid": 1 / (1 + np.exp(-values)),
+        "linear": values,
+    }
+    for activation, expected in wanted.items():
+        model = models.linear((4,), outputs, activation=activation)
+        model.set_weights([kernel, bias])
+        np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -122,8 +161,8 @@ def test_every_layer_is_quantized_or_known_to_stay_float(name, shape, given):
     assert left <= IN_FLOAT.get(name, set())
 
 
-def data_for(shape):
-    """Examples of this shape: of texts word indices below 50, else numbers of a normal distribution."""
+def data_for(name, shape):
+    """Examples of this shape, for the builder's task: of texts word indices below 50, else numbers of a normal distribution."""
     generator = np.random.default_rng(0)
 
     def some(shape, is_text):
@@ -132,10 +171,20 @@ def data_for(shape):
         return generator.normal(size=(60, *shape)).astype(np.float32)
 
     x = {name: some(one, name == "text") for name, one in shape.items()} if isinstance(shape, dict) else some(shape, shape == TOKENS)
-    return tfopt.datasets.arrays(x=x, y=np.arange(60) % 7, calibration=20)
+    data = tfopt.datasets.arrays(x=x, y=np.arange(60) % 7, calibration=20)
+    return tasks.autoencoding(data) if name == "autoencoder" else data
 
 
-QUICK = {"convnet-0", "mlp-0", "resnet-0", "mobilenet-1"}
+def int8_of(name, shape, given):
+    """The measures of the builder's int8 file, what it gives for the test examples, and what the Keras model gives."""
+    data = data_for(name, shape)
+    model = nets.randomized(built(name, shape, given))
+    artifact = tfopt.convert(tfopt.quantize_aware(model, data), "int8")
+    x = pipelines.to_arrays(data.test)[0]
+    return tfopt.measure(artifact), runtime.Session(artifact).run(x), model.predict(x, verbose=0)
+
+
+QUICK = {"autoencoder-0", "convnet-0", "mlp-0", "resnet-0", "mobilenet-1"}
 
 
 @pytest.mark.parametrize(
@@ -143,13 +192,20 @@ QUICK = {"convnet-0", "mlp-0", "resnet-0", "mobilenet-1"}
     [case if case.id in QUICK else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in EVERY],
 )
 def test_each_goes_the_whole_way_to_int8(name, shape, given):
-    data = data_for(shape)
-    model = nets.randomized(built(name, shape, given))
-    artifact = tfopt.convert(tfopt.quantize_aware(model, data), "int8")
-    measured = tfopt.measure(artifact)
+    measured, outputs, expected = int8_of(name, shape, given)
     assert measured.int8_operations > 0 and bool(measured.float_operations) == (name in IN_FLOAT)
-    x = pipelines.to_arrays(data.test)[0]
-    assert runtime.Session(artifact).run(x).shape == (len(pipelines.to_arrays(data.test)[1]), 7)
+    assert outputs.shape == expected.shape
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "linear"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "convnet", pytest.param("conv1d", marks=pytest.mark.slow), pytest.param("vit", marks=pytest.mark.slow)]
+)
+def test_each_end_goes_to_int8(name, activation):
+    shape, given = CASES[name][0]
+    measured, outputs, expected = int8_of(name, shape, {**given, "activation": activation})
+    assert bool(measured.float_operations) == (name in IN_FLOAT)
+    assert np.abs(outputs - expected).mean() < 0.1 * expected.std()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +216,12 @@ def test_each_goes_the_whole_way_to_int8(name, shape, given):
         ("convnet", {"dropout": 1.0}),
         ("mlp", {"hidden": [0]}),
         ("mlp", {"hidden": "8"}),
+        ("mlp", {"activation": "relu"}),
+        ("autoencoder", {"kind": "deep"}),
+        ("backbone", {"net": "mobilnetv2"}),
+        ("backbone", {"frozen": 1.5}),
+        ("backbone", {"frozen": -1}),
+        ("backbone", {"weights": 3}),
     ],
 )
 def test_options_out_of_range_are_refused(name, wrong):
@@ -168,7 +230,9 @@ def test_options_out_of_range_are_refused(name, wrong):
         models.MODELS[name]((8, 8, 1), 10, **wrong)
 
 
-@pytest.mark.parametrize("name", ["convnet", "densenet", "dscnn", "efficientnet_lite", "lenet5", "mobilenet", "resnet", "vgg", "vit"])
+@pytest.mark.parametrize(
+    "name", ["backbone", "convnet", "densenet", "dscnn", "efficientnet_lite", "lenet5", "mobilenet", "resnet", "vgg", "vit"]
+)
 def test_examples_that_are_no_images_are_refused(name):
     with pytest.raises(DataError, match=r"\(12,\); use mlp"):
         models.MODELS[name]((12,), 3)
@@ -180,6 +244,10 @@ def test_examples_that_are_no_images_are_refused(name):
         ("lstm", (8, 8, 3), {}, "takes word indices .*, series .* or features of sound"),
         ("conv3d", (8, 8, 3), {}, "takes clips"),
         ("lenet5", (8, 8, 1), {}, "12 x 12 pixels or more"),
+        ("autoencoder", (4, 8, 8, 3), {"kind": "convolutional"}, "images .* or series .*use kind = 'dense'"),
+        ("autoencoder", (8,), {"kind": "convolutional"}, "images .* or series .*use kind = 'dense'"),
+        ("backbone", (32, 32, 1), {}, "RGB images.*gray_to_rgb"),
+        ("backbone", (16, 16, 3), {}, "MobileNetV2: Input size must be at least 32x32.*use larger images"),
         ("vit", (10, 10, 3), {}, "no whole patches of 4x4"),
         ("two_input", (8,), {}, "shapes of two inputs by name"),
         ("two_input", {"a": (8,), "b": (8, 8, 8, 8)}, {}, "the input 'b' is"),
@@ -195,6 +263,33 @@ def test_examples_of_another_shape_are_refused(name, shape, given, message):
 @pytest.mark.parametrize("name", CASES)
 def test_every_option_has_a_default(name):
     assert all(option.default is not options.REQUIRED for option in options.options_of(models.MODELS[name]).values())
+
+
+def test_the_autoencoder_of_640_numbers_is_mlperf_tinys():
+    """As its keras_model.py has it: Dense layers of 128 four times, 8, and 128 four times, each with BatchNorm and ReLU; then a Dense."""
+    model = models.autoencoder((640,))
+    kinds = [type(layer).__name__ for layer in model.layers[1:]]
+    assert kinds == ["Dense", "BatchNormalization", "ReLU"] * 9 + ["Dense"]
+    assert [layer.units for layer in model.layers if hasattr(layer, "units")] == [128] * 4 + [8] + [128] * 4 + [640]
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 267_928
+
+
+@pytest.mark.parametrize(("name", "shape", "given"), [case for case in EVERY if case.values[0] == "autoencoder"])
+def test_the_code_of_an_autoencoder_can_be_taken_and_tells_all(name, shape, given):
+    model = nets.randomized(built(name, shape, given))
+    code = model.get_layer("code").output
+    assert tuple(code.shape) == (None, given.get("code", 8))
+    assert len(backend.keras().Model(code, model.outputs).layers) > 1  # nothing goes around it
+
+
+def test_an_autoencoder_learns_to_copy(digits):
+    data = tasks.autoencoding(digits)
+    with backend.seeded(0):
+        model = models.autoencoder(data.input_shape, hidden=[64], code=16)
+    model = tfopt.train(model, data, tfopt.Fit(epochs=15, batch_size=32, learning_rate=1e-2))
+    x = pipelines.to_arrays(data.test)[0]
+    left = np.square(model.predict(x, verbose=0) - x).sum() / np.square(x - x.mean(0)).sum()
+    assert left < 0.35  # of the variance; the mean of all digits leaves 1, their 16 principal components 0.16
 
 
 def test_deep_nets_on_tiny_images_stop_pooling():

@@ -486,5 +486,5 @@ def cropped(file, deterministic):
 
 @pytest.mark.slow
 def test_deterministic_gives_the_same_bits_in_two_processes_with_many_threads(tmp_path):
-    """Without it, five of five pairs of runs differed on two cores."""
+    """Without it, four such runs on two cores ended with four different sets of weights."""
     assert same(cropped(tmp_path / "one.npz", True), cropped(tmp_path / "two.npz", True))

@@ -280,3 +280,10 @@ def test_labels_that_are_shares_of_the_classes_are_learnt(digits):
     model = tfopt.train(tfopt.models.mlp(digits.input_shape, 10), dataclasses.replace(digits, augmentation=mixed), Fit(epochs=8))
     x, y = tfopt.pipelines.to_arrays(digits.test)
     assert (model.predict(x, verbose=0).argmax(axis=1) == y).mean() > 0.85
+
+
+def test_a_batch_larger_than_the_data_is_said(digits, caplog):
+    with Trace() as trace:
+        tfopt.train(dropping(), digits, Fit(epochs=1, batch_size=5000))
+    said = "train: batch_size = 5000 is more than the 1168 training examples; an epoch is one step of all of them"
+    assert said in caplog.text and {"kind": "note", "text": said} in trace.entries

@@ -17,6 +17,7 @@ _HOMES = {
     "Artifact": "types",
     "Choice": "types",
     "Data": "types",
+    "Embeddings": "embedding",
     "Fit": "types",
     "Preprocessing": "deployment",
     "Recipe": "types",
@@ -35,14 +36,18 @@ _HOMES = {
     "TfoptError": "errors",
     "UnsupportedModel": "errors",
     "Report": "reporting",
+    "batch_find": "finding",
     "benchmark": "timing",
     "chain": "techniques",
     "cluster": "techniques",
     "convert": "conversion",
+    "cross_validate": "finding",
     "describe": "describing",
+    "embed": "embedding",
     "inspect": "inspection",
     "load": "loading",
     "load_preprocessing": "deployment",
+    "lr_find": "finding",
     "measure": "measures",
     "preprocessing_of": "deployment",
     "prune": "techniques",
@@ -51,9 +56,10 @@ _HOMES = {
     "save": "loading",
     "to_keras3": "bridge",
     "train": "training",
+    "unfreeze": "surgery.freezing",
     "verify": "verification",
 }
-_MODULES = ("datasets", "models", "strategies", "techniques")
+_MODULES = ("datasets", "models", "strategies", "tasks", "techniques")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
 
 from .errors import UnsupportedModel, shown
 
@@ -125,6 +126,31 @@ def h5_file(path: Path) -> Contents:
         config=config,
         compilation=None if training is None else _json(path, "training_config", training),
     )
+
+
+def weights_in(path: Path) -> dict[str, list[np.ndarray]]:
+    """The weights in a .h5 file of Keras 2, of a whole model or of weights alone: layer -> arrays, in the model's order.
+
+    Raises:
+      UnsupportedModel: no such file, a damaged one, or one that holds no layers of Keras 2.
+    """
+    with _readable(path), path.open("rb") as stream, h5py.File(stream, "r") as file:
+        _check_hdf5(path, file, path.stat().st_size)
+        group = file.get("model_weights", file)
+        layers = {
+            name: [group[name][weight][()] for weight in _listed(group[name], "weight_names")] for name in _listed(group, "layer_names")
+        }
+    if not any(layers.values()):
+        raise UnsupportedModel(
+            f"{path}: holds no weights by layer, as Keras 2 writes them; save them with tf_keras: model.save_weights('net.h5')"
+        )
+    return layers
+
+
+def _listed(group: h5py.Group, name: str) -> list[str]:
+    """Names among a group's attributes: in one, or in name0, name1, ... where they are too long for one."""
+    parts = [name] if name in group.attrs else [f"{name}{number}" for number in range(len(group.attrs))]
+    return [_text(item) or "" for part in parts if part in group.attrs for item in group.attrs[part]]
 
 
 @contextlib.contextmanager

@@ -1,18 +1,15 @@
-"""How one example is drawn: pictures, sounds as spectrograms, series as lines, rows of tables as bars, texts in words.
-
-Drawn on matplotlib's Figure objects, not through pyplot, so that a user's own figures and backend stay as they are.
-"""
+"""How one example is drawn: pictures, sounds as spectrograms, series as lines, rows of tables as bars, texts in words."""
 
 from __future__ import annotations
 
-import importlib
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from . import _pictures
 
 _LINES = 8  # channels of a series that can be told apart as lines; more are drawn as a map
 _BARS = 64  # values of a row that can be told apart as bars
@@ -81,7 +78,7 @@ def _spectrogram(axes: Any, values: np.ndarray, facts: Mapping[str, Any], limits
     """Of a wave: time to the right, frequency upwards, power in dB."""
     wave = np.nan_to_num(values.ravel().astype(np.float64))
     length = max(1, min(256, len(wave) // 4))
-    power, _, _ = _matplotlib("mlab").specgram(wave, NFFT=length, noverlap=length // 2, Fs=facts.get("rate", 2))
+    power, _, _ = _pictures.matplotlib("mlab").specgram(wave, NFFT=length, noverlap=length // 2, Fs=facts.get("rate", 2))
     axes.imshow(10 * np.log10(power + _QUIET), origin="lower", aspect="auto", cmap="magma")
 
 
@@ -138,7 +135,7 @@ def _word(index: int, facts: Mapping[str, Any]) -> str:
 
 def boxes(axes: Any, y: Mapping[str, np.ndarray], size: Sequence[int], classes: int) -> None:
     """Draws boxes in shares of an image onto the image of this (height, width)."""
-    rectangle = _matplotlib("patches").Rectangle
+    rectangle = _pictures.matplotlib("patches").Rectangle
     high, wide = size
     for (ymin, xmin, ymax, xmax), label in zip(y["boxes"].tolist(), y["labels"].tolist(), strict=True):
         if label >= 0:
@@ -153,20 +150,8 @@ def colour(label: int) -> str:
 
 def legend(figure: Any, names: Sequence[str], size: int) -> None:
     """Which colour is which class, at the top right."""
-    line = _matplotlib("lines").Line2D
+    line = _pictures.matplotlib("lines").Line2D
     handles = [line([], [], color=colour(at), label=name) for at, name in enumerate(names[: len(_COLOURS)])]
     box = figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=size, frameon=False, borderaxespad=0.1)
     for text in box.get_texts():
         text.set_parse_math(False)
-
-
-def figure(width: float, height: float) -> Any:
-    """An empty figure of this size in inches."""
-    made = _matplotlib("figure").Figure(figsize=(width, height))
-    _matplotlib("backends.backend_agg").FigureCanvasAgg(made)
-    return made
-
-
-def _matplotlib(module: str) -> ModuleType:
-    """The door: importing matplotlib takes 0.4 s, which only who draws a sheet has to wait for."""
-    return importlib.import_module(f"matplotlib.{module}")

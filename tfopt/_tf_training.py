@@ -148,6 +148,23 @@ def _put(model: Any, weights: Sequence[Any]) -> None:
         variable.assign(array)
 
 
+class Deterministic(Callback):
+    """Makes operations add up in one order in the steps of training and validation.
+
+    Not while iterators over data are made: tf.data would then take our pipeline, which gives the same batches anyway, for one that does
+    not, make it serial, and say so on the terminal.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        backend.set_determinism(True)
+
+    def on_test_begin(self, logs=None):
+        backend.set_determinism(False)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        backend.set_determinism(True)
+
+
 class Progress(Callback):
     """One line that fills up, in a terminal and in a notebook; nothing where stderr is a pipe or a file."""
 

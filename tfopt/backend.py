@@ -188,17 +188,19 @@ def keeps_random_state(operation: Any) -> bool:
 
 
 @contextlib.contextmanager
-def deterministic(wanted: bool):
-    """Makes TensorFlow's operations add up in one order inside, where `wanted`, whatever order their threads come in."""
-    config = tensorflow_private("framework.config")
-    if not wanted or config.is_op_determinism_enabled():
-        yield
-        return
-    config.enable_op_determinism()
+def determinism_kept():
+    """Leaves TensorFlow's setting, whether all operations have to be deterministic, as it was, whatever `set_determinism` made of it."""
+    before = tensorflow_private("framework.config").is_op_determinism_enabled()
     try:
         yield
     finally:
-        config.disable_op_determinism()
+        set_determinism(before)
+
+
+def set_determinism(wanted: bool) -> None:
+    """Whether operations add up in one order from now on, whatever order their threads come in."""
+    config = tensorflow_private("framework.config")
+    (config.enable_op_determinism if wanted else config.disable_op_determinism)()
 
 
 def nodes_of(model: Any) -> list[Any]:

@@ -5,7 +5,7 @@
     runs/digits/
       recipe.toml                      whose run this is
       stages/train-1f0c.../            a finished stage: made beside its place, then renamed into it
-      stages/.train-1f0c....progress/  the state of an unfinished one: removed when it is finished
+      stages/.train-1f0c....progress/  an unfinished one's states after its last two epochs: removed when it is finished
       models/, artifacts/, report.*    the result: the Keras model after each step, the .tflite files, what was measured
 
 A stage's folder is named by the hash of what made it: its part of the recipe, its parents' hashes, the data's fingerprint and the versions
@@ -134,7 +134,7 @@ def _check_ours(folder: Path, identity: str) -> None:
 
 def _worth_keeping(folder: Path) -> bool:
     """Whether a finished stage, or the state of an unfinished one, is there to go on from."""
-    return any(not stage.name.endswith(".unfinished") for stage in folder.glob("stages/*"))
+    return any(not stage.name.endswith(".unfinished") and any(stage.iterdir()) for stage in folder.glob("stages/*"))
 
 
 def _difference(there: str, here: str) -> str:

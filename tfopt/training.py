@@ -79,7 +79,8 @@ def fit_in_place(
     """
     _check(model, data, fit)
     users = _callbacks.checked(users, fit)
-    with backend.seeded(fit.seed), backend.deterministic(fit.deterministic):
+    _tell_of_one_step(data, fit, name)
+    with backend.seeded(fit.seed), backend.determinism_kept():
         _fit(model, data, fit, name, callbacks, settled, users, way)
 
 
@@ -124,7 +125,13 @@ def _fit(model: Any, data: Data, fit: Fit, name: str, callbacks: Sequence[Any], 
                 steps_per_epoch=steps,
                 validation_data=targets.of_validation(pipelines.batches(data.validation, fit.batch_size)),
                 verbose=0,
-                callbacks=[*callbacks, *users, keeper, _tf_training.Progress(name, fit.epochs, steps)],
+                callbacks=[
+                    *([_tf_training.Deterministic()] if fit.deterministic else []),
+                    *callbacks,
+                    *users,
+                    keeper,
+                    _tf_training.Progress(name, fit.epochs, steps),
+                ],
             )
         if first:
             _check_resumed(model, name, first)
@@ -141,6 +148,13 @@ def _check_resumed(model: Any, name: str, first: int) -> None:
             f"{name}: was interrupted after epoch {first}, and {operations[0]} draws other random numbers than it would have without that: "
             "what tf.random's functions keep is lost. A layer that holds a tf.random.Generator and draws from it goes on exactly"
         )
+        log.warning(said)
+        record("note", text=said)
+
+
+def _tell_of_one_step(data: Data, fit: Fit, name: str) -> None:
+    if fit.batch_size > (examples := pipelines.size(data.train)):
+        said = f"{name}: batch_size = {fit.batch_size} is more than the {examples} training examples; an epoch is one step of all of them"
         log.warning(said)
         record("note", text=said)
 

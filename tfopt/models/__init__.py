@@ -1,4 +1,8 @@
-"""Model builders: `(input_shape, num_classes, *, options) -> tf_keras.Model`, ending in a layer "logits" and a softmax.
+"""Model builders: `(input_shape, num_classes, *, options) -> tf_keras.Model`.
+
+All but `autoencoder` end in `num_classes` outputs, and have an option `activation` for what these are: "softmax", the probabilities of one
+class of several; "sigmoid", of several labels at once or of one yes or no; "linear", plain numbers. With the first two the model ends in
+the layers "logits" and "probabilities", with the third in one named "values".
 
 All are functional, free of lambdas, and born easy to optimize: every convolution is followed by BatchNorm and ReLU layers of its own, the
 form in which TF-MOT's quantization-aware training folds them as the converter will. Every layer has a fixed name, so that the same
@@ -7,6 +11,8 @@ recipe gives the same bytes.
 
 from __future__ import annotations
 
+from .autoencoder import autoencoder
+from .backbone import backbone
 from .conv1d import conv1d
 from .conv3d import conv3d
 from .convnet import convnet, lenet5
@@ -25,6 +31,8 @@ from .vgg import vgg
 from .vit import vit
 
 MODELS = {
+    "autoencoder": autoencoder,
+    "backbone": backbone,
     "bilstm": bilstm,
     "conv1d": conv1d,
     "conv3d": conv3d,

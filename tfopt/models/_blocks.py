@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from ..errors import DataError
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Activation = Literal["softmax", "sigmoid", "linear"]
 
 
 def check_one_input(input_shape: tuple[int, ...], builder: str) -> None:
@@ -49,10 +51,15 @@ def conv_bn(x: Any, filters: int, *, name: str, size: int = 3, stride: int = 1, 
     return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
 
 
-def head(x: Any, num_classes: int) -> Any:
-    """Logits and probabilities."""
+def head(x: Any, outputs: int, activation: str) -> Any:
+    """The end of a net: a Dense "logits" and "probabilities" of it, by softmax or sigmoid; or, linear, a Dense "values" alone."""
     layers = backend.keras().layers
-    return layers.Softmax(name="probabilities")(layers.Dense(num_classes, name="logits")(x))
+    if activation == "linear":
+        return layers.Dense(outputs, name="values")(x)
+    logits = layers.Dense(outputs, name="logits")(x)
+    if activation == "sigmoid":
+        return layers.Activation("sigmoid", name="probabilities")(logits)
+    return layers.Softmax(name="probabilities")(logits)
 
 
 def conv_bn_relu(x: Any, filters: int, *, name: str, size: int = 3, stride: int = 1, bias: bool = False, most: float | None = None) -> Any:

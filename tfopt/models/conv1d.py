@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, head, sequence
+from ._blocks import Activation, Count, Share, head, sequence
 
 
 @options.checked
@@ -19,6 +19,7 @@ def conv1d(
     words: Count = 10_000,
     embedding: Count = 64,
     dropout: Share = 0.0,
+    activation: Activation = "softmax",
 ) -> Any:
     """`blocks` times convolution along time, BatchNorm, ReLU and max pooling by 2, then average pooling and a Dense.
 
@@ -44,4 +45,4 @@ def conv1d(
     x = layers.GlobalAveragePooling1D(name="average")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, num_classes), name="conv1d")
+    return keras.Model(inputs, head(x, num_classes, activation), name="conv1d")

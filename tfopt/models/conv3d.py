@@ -6,11 +6,19 @@ from typing import Any
 
 from .. import backend, options
 from ..errors import DataError
-from ._blocks import Count, Share, check_one_input, head
+from ._blocks import Activation, Count, Share, check_one_input, head
 
 
 @options.checked
-def conv3d(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 16, blocks: Count = 3, dropout: Share = 0.0) -> Any:
+def conv3d(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    width: Count = 16,
+    blocks: Count = 3,
+    dropout: Share = 0.0,
+    activation: Activation = "softmax",
+) -> Any:
     """`blocks` times convolution 3x3x3 with stride 2 in space and time, BatchNorm and ReLU, then average pooling and a Dense.
 
     x: (frames, height, width, channels). The first block has `width` channels, each further one twice as many. Strides stand in place of
@@ -37,4 +45,4 @@ def conv3d(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 16,
     x = layers.GlobalAveragePooling3D(name="average")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, num_classes), name="conv3d")
+    return keras.Model(inputs, head(x, num_classes, activation), name="conv3d")

@@ -6,11 +6,19 @@ from typing import Any
 
 from .. import backend, options
 from ..errors import DataError
-from ._blocks import Count, Share, conv_bn, head, image_input
+from ._blocks import Activation, Count, Share, conv_bn, head, image_input
 
 
 @options.checked
-def convnet(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 16, blocks: Count = 2, dropout: Share = 0.0) -> Any:
+def convnet(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    width: Count = 16,
+    blocks: Count = 2,
+    dropout: Share = 0.0,
+    activation: Activation = "softmax",
+) -> Any:
     """`blocks` times convolution 3x3, BatchNorm, ReLU and 2x2 max pooling, then average pooling and a Dense.
 
     The first block has `width` channels, each further one twice as many; pooling stops where the image is one pixel wide. On 28 x 28 x 1
@@ -30,11 +38,11 @@ def convnet(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 16
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, num_classes), name="convnet")
+    return keras.Model(inputs, head(x, num_classes, activation), name="convnet")
 
 
 @options.checked
-def lenet5(input_shape: tuple[int, ...], num_classes: int, *, dropout: Share = 0.0) -> Any:
+def lenet5(input_shape: tuple[int, ...], num_classes: int, *, dropout: Share = 0.0, activation: Activation = "softmax") -> Any:
     """LeNet-5 (LeCun et al. 1998) with ReLUs and max pooling: convolutions 5x5 to 6 and 16 channels, Dense layers of 120 and 84 units.
 
     >>> model = lenet5((28, 28, 1), 10)
@@ -58,4 +66,4 @@ def lenet5(input_shape: tuple[int, ...], num_classes: int, *, dropout: Share = 0
         x = layers.Dense(units, activation="relu", name=f"dense{number}")(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"dropout{number}")(x)
-    return keras.Model(inputs, head(x, num_classes), name="lenet5")
+    return keras.Model(inputs, head(x, num_classes, activation), name="lenet5")

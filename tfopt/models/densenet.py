@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, bn_relu, first_stride, head, image_input
+from ._blocks import Activation, Count, bn_relu, first_stride, head, image_input
 
 
 @options.checked
-def densenet(input_shape: tuple[int, ...], num_classes: int, *, blocks: Sequence[Count] = (6, 6, 6), growth: Count = 12) -> Any:
+def densenet(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    blocks: Sequence[Count] = (6, 6, 6),
+    growth: Count = 12,
+    activation: Activation = "softmax",
+) -> Any:
     """DenseNet-BC (Huang et al. 2017, arXiv:1608.06993): in each block so many times BatchNorm, ReLU, a 1x1 convolution to 4 `growth`
     channels, BatchNorm, ReLU and a 3x3 convolution to `growth`, which are put beside what was there; between blocks half the channels and
     half the sides.
@@ -41,4 +48,4 @@ def densenet(input_shape: tuple[int, ...], num_classes: int, *, blocks: Sequence
             if min(x.shape[1:3]) >= 2:
                 x = layers.AveragePooling2D(name=f"half{block}_pool")(x)
     x = layers.GlobalAveragePooling2D(name="average")(bn_relu(x, "last"))
-    return keras.Model(inputs, head(x, num_classes), name="densenet")
+    return keras.Model(inputs, head(x, num_classes, activation), name="densenet")

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, bn_relu, conv_bn_relu, depthwise_bn_relu, head, image_input
+from ._blocks import Activation, Count, Share, bn_relu, conv_bn_relu, depthwise_bn_relu, head, image_input
 
 
 @options.checked
-def dscnn(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 64, blocks: Count = 4, dropout: Share = 0.2) -> Any:
+def dscnn(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    width: Count = 64,
+    blocks: Count = 4,
+    dropout: Share = 0.2,
+    activation: Activation = "softmax",
+) -> Any:
     """DS-CNN (Zhang et al. 2017, arXiv:1711.07128) as MLPerf Tiny has it: a convolution of 10 x 4 with stride 2, `blocks` times a depthwise
     3x3 and a 1x1 convolution, each with BatchNorm and ReLU, average pooling and a Dense.
 
@@ -33,4 +41,4 @@ def dscnn(input_shape: tuple[int, ...], num_classes: int, *, width: Count = 64, 
     x = layers.GlobalAveragePooling2D(name="average")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, num_classes), name="dscnn")
+    return keras.Model(inputs, head(x, num_classes, activation), name="dscnn")

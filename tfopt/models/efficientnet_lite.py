@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal
 
 from .. import backend, options
-from ._blocks import Share, conv_bn_relu, first_stride, head, image_input, inverted, rounded
+from ._blocks import Activation, Share, conv_bn_relu, first_stride, head, image_input, inverted, rounded
 
 # Expansion, channels, how many blocks, stride of the first, kernel.
 _BLOCKS = [(1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)]
@@ -15,7 +15,14 @@ _SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2), 3: (1.2, 1.4), 4: (1.4, 
 
 
 @options.checked
-def efficientnet_lite(input_shape: tuple[int, ...], num_classes: int, *, version: Literal[0, 1, 2, 3, 4] = 0, dropout: Share = 0.0) -> Any:
+def efficientnet_lite(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    version: Literal[0, 1, 2, 3, 4] = 0,
+    dropout: Share = 0.0,
+    activation: Activation = "softmax",
+) -> Any:
     """EfficientNet-Lite0 to Lite4 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite), whose images were 224,
     240, 260, 280 and 300 pixels wide. Images of less than 64 pixels are not halved by the first convolution.
 
@@ -35,4 +42,4 @@ def efficientnet_lite(input_shape: tuple[int, ...], num_classes: int, *, version
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, num_classes), name=f"efficientnet_lite{version}")
+    return keras.Model(inputs, head(x, num_classes, activation), name=f"efficientnet_lite{version}")

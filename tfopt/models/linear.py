@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, options
-from ._blocks import check_one_input, head
+from ._blocks import Activation, check_one_input, head
 
 
 @options.checked
-def linear(input_shape: tuple[int, ...], num_classes: int) -> Any:
+def linear(input_shape: tuple[int, ...], num_classes: int, *, activation: Activation = "softmax") -> Any:
     """One Dense from all values of an example to the classes.
 
     On 28 x 28 inputs and 10 classes it has 7,850 parameters and 7,840 MACs.
@@ -21,4 +21,4 @@ def linear(input_shape: tuple[int, ...], num_classes: int) -> Any:
     check_one_input(input_shape, "linear")
     keras = backend.keras()
     inputs = keras.Input(input_shape, name="input")
-    return keras.Model(inputs, head(keras.layers.Flatten(name="flatten")(inputs), num_classes), name="linear")
+    return keras.Model(inputs, head(keras.layers.Flatten(name="flatten")(inputs), num_classes, activation), name="linear")

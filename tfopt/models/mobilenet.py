@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from .. import backend, options
-from ._blocks import conv_bn, conv_bn_relu, depthwise_bn_relu, first_stride, head, image_input, inverted, rounded
-
-Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from ._blocks import Activation, Alpha, conv_bn, conv_bn_relu, depthwise_bn_relu, first_stride, head, image_input, inverted, rounded
 
 # Channels and stride of the blocks.
 _V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
@@ -39,6 +35,7 @@ def mobilenet(
     version: Literal[1, 2, 3] = 2,
     alpha: Alpha = 1.0,
     size: Literal["small", "large"] = "small",
+    activation: Activation = "softmax",
 ) -> Any:
     """MobileNet: version 1 (Howard et al. 2017, arXiv:1704.04861), 2 (Sandler et al. 2018, arXiv:1801.04381) or 3 (Howard et al. 2019,
     arXiv:1905.02244).
@@ -62,7 +59,7 @@ def mobilenet(
     if version == 3:
         layers = backend.keras().layers
         x = _hard_swish(layers.Dense(1024 if size == "small" else 1280, name="features")(x), "features")
-    return backend.keras().Model(inputs, head(x, num_classes), name=f"mobilenet_v{version}")
+    return backend.keras().Model(inputs, head(x, num_classes, activation), name=f"mobilenet_v{version}")
 
 
 def _version_1(inputs: Any, alpha: float) -> Any:

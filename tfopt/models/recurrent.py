@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, head, sequence
+from ._blocks import Activation, Count, Share, head, sequence
 
 
 @options.checked
@@ -18,6 +18,7 @@ def lstm(
     words: Count = 10_000,
     embedding: Count = 64,
     dropout: Share = 0.0,
+    activation: Activation = "softmax",
 ) -> Any:
     """`depth` LSTMs (Hochreiter & Schmidhuber 1997) one behind the other, and a Dense on what the last one ends with.
 
@@ -33,7 +34,7 @@ def lstm(
     def layer(**given: Any) -> Any:
         return backend.keras().layers.LSTM(units, **given)
 
-    return _recurrent("lstm", layer, input_shape, num_classes, depth, words, embedding, dropout)
+    return _recurrent("lstm", layer, input_shape, num_classes, depth, words, embedding, dropout, activation)
 
 
 @options.checked
@@ -46,6 +47,7 @@ def gru(
     words: Count = 10_000,
     embedding: Count = 64,
     dropout: Share = 0.0,
+    activation: Activation = "softmax",
 ) -> Any:
     """The same with GRUs (Cho et al. 2014, arXiv:1406.1078).
 
@@ -57,7 +59,7 @@ def gru(
     def layer(**given: Any) -> Any:
         return backend.keras().layers.GRU(units, **given)
 
-    return _recurrent("gru", layer, input_shape, num_classes, depth, words, embedding, dropout)
+    return _recurrent("gru", layer, input_shape, num_classes, depth, words, embedding, dropout, activation)
 
 
 @options.checked
@@ -70,6 +72,7 @@ def bilstm(
     words: Count = 10_000,
     embedding: Count = 64,
     dropout: Share = 0.0,
+    activation: Activation = "softmax",
 ) -> Any:
     """The same with pairs of LSTMs, one of which reads from the end (Graves & Schmidhuber 2005).
 
@@ -82,11 +85,19 @@ def bilstm(
         layers = backend.keras().layers
         return layers.Bidirectional(layers.LSTM(units, name=f"{name}_one_way", **given), name=name)
 
-    return _recurrent("bilstm", layer, input_shape, num_classes, depth, words, embedding, dropout)
+    return _recurrent("bilstm", layer, input_shape, num_classes, depth, words, embedding, dropout, activation)
 
 
 def _recurrent(
-    name: str, layer: Any, input_shape: tuple[int, ...], num_classes: int, depth: int, words: int, embedding: int, dropout: float
+    name: str,
+    layer: Any,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    depth: int,
+    words: int,
+    embedding: int,
+    dropout: float,
+    activation: str,
 ) -> Any:
     keras = backend.keras()
     inputs, x = sequence(input_shape, name, words, embedding)
@@ -94,4 +105,4 @@ def _recurrent(
         x = layer(name=f"{name}{number}", return_sequences=number < depth)(x)
         if dropout:
             x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
-    return keras.Model(inputs, head(x, num_classes), name=name)
+    return keras.Model(inputs, head(x, num_classes, activation), name=name)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 
 from .. import backend, options
-from ._blocks import Count, bn_relu, conv_bn, conv_bn_relu, first_stride, head, image_input
+from ._blocks import Activation, Count, bn_relu, conv_bn, conv_bn_relu, first_stride, head, image_input
 
 # Of those for photographs: how many blocks each stack has, and whether these are bottlenecks.
 _LARGE = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True)}
@@ -24,7 +24,13 @@ Depth = Annotated[int, AfterValidator(_known)]
 
 @options.checked
 def resnet(
-    input_shape: tuple[int, ...], num_classes: int, *, depth: Depth = 8, width: Count | None = None, version: Literal[1, 2] = 1
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    depth: Depth = 8,
+    width: Count | None = None,
+    version: Literal[1, 2] = 1,
+    activation: Activation = "softmax",
 ) -> Any:
     """ResNets, for small images (He et al. 2016, arXiv:1512.03385, section 4.2) of `depth` = 6 n + 2 layers, and for photographs of 18, 34
     or 50 layers (section 3.3).
@@ -60,7 +66,7 @@ def resnet(
             x = _preactivated(x, width * 2**stack, **shape) if version == 2 else _block(x, width * 2**stack, **shape, large=large)
     x = bn_relu(x, "last") if version == 2 else x
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
-    return keras.Model(inputs, head(x, num_classes), name=f"resnet{depth}" + ("_v2" if version == 2 else ""))
+    return keras.Model(inputs, head(x, num_classes, activation), name=f"resnet{depth}" + ("_v2" if version == 2 else ""))
 
 
 def _stem(inputs: Any, width: int, large: bool, version: int) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, head, sequence
+from ._blocks import Activation, Count, Share, head, sequence
 
 
 @options.checked
@@ -19,6 +19,7 @@ def textcnn(
     words: Count = 10_000,
     embedding: Count = 128,
     dropout: Share = 0.5,
+    activation: Activation = "softmax",
 ) -> Any:
     """Convolutions over three, four and five words side by side, the largest answer of each filter, and a Dense (Kim 2014,
     arXiv:1408.5882).
@@ -41,4 +42,4 @@ def textcnn(
     x = layers.Concatenate(name="join")(answers) if len(answers) > 1 else answers[0]
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, num_classes), name="textcnn")
+    return keras.Model(inputs, head(x, num_classes, activation), name="textcnn")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, options
-from ._blocks import Count, Share, encoded, head, sequence
+from ._blocks import Activation, Count, Share, encoded, head, sequence
 
 
 @options.checked
@@ -19,6 +19,7 @@ def transformer(
     hidden: Count = 128,
     words: Count = 10_000,
     dropout: Share = 0.1,
+    activation: Activation = "softmax",
 ) -> Any:
     """`depth` blocks of self-attention and two Dense layers, each with a LayerNorm before it and its input added behind it (Vaswani et al.
     2017, arXiv:1706.03762, in the order of Xiong et al. 2020, arXiv:2002.04745), then the average over all places and a Dense.
@@ -43,4 +44,4 @@ def transformer(
     for number in range(1, depth + 1):
         x = encoded(x, heads, hidden, dropout, name=f"block{number}")
     x = layers.GlobalAveragePooling1D(name="average")(layers.LayerNormalization(name="norm")(x))
-    return keras.Model(inputs, head(x, num_classes), name="transformer")
+    return keras.Model(inputs, head(x, num_classes, activation), name="transformer")

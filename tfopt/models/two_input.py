@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import backend, options
 from ..errors import DataError
-from ._blocks import Count, Share, bn_relu, conv_bn_relu, head
+from ._blocks import Activation, Count, Share, bn_relu, conv_bn_relu, head
 
 
 @options.checked
@@ -22,6 +22,7 @@ def two_input(
     words: Count = 10_000,
     embedding: Count = 64,
     dropout: Share = 0.0,
+    activation: Activation = "softmax",
 ) -> Any:
     """A branch for each input, put side by side, and two Dense layers. There may be more than two.
 
@@ -54,7 +55,7 @@ def two_input(
     x = keras.layers.Dense(hidden, activation="relu", name="dense")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, num_classes), name="two_input")
+    return keras.Model(inputs, head(x, num_classes, activation), name="two_input")
 
 
 def _text(x: Any, words: int, embedding: int) -> Any:

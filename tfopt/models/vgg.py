@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from .. import backend, options
-from ._blocks import Count, Share, conv_bn_relu, head, image_input
+from ._blocks import Activation, Count, Share, conv_bn_relu, head, image_input
 
 # How many convolutions each of the five blocks has.
 _BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -21,6 +21,7 @@ def vgg(
     width: Count = 64,
     hidden: Sequence[Count] = (512,),
     dropout: Share = 0.0,
+    activation: Activation = "softmax",
 ) -> Any:
     """Five blocks of 3x3 convolutions, each with BatchNorm and ReLU, and a 2x2 max pooling behind each block; then Dense layers.
 
@@ -44,4 +45,4 @@ def vgg(
         x = keras.layers.Dense(units, activation="relu", name=f"dense{number}")(x)
         if dropout:
             x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
-    return keras.Model(inputs, head(x, num_classes), name=f"vgg{depth}")
+    return keras.Model(inputs, head(x, num_classes, activation), name=f"vgg{depth}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import backend, options
 from ..errors import DataError
-from ._blocks import Count, Share, encoded, head, image_input
+from ._blocks import Activation, Count, Share, encoded, head, image_input
 
 
 @options.checked
@@ -20,6 +20,7 @@ def vit(
     heads: Count = 3,
     hidden: Count = 192,
     dropout: Share = 0.0,
+    activation: Activation = "softmax",
 ) -> Any:
     """Patches of `patch` x `patch` pixels as vectors of `width` numbers, `depth` blocks of a transformer's encoder, and a Dense on their
     average (Dosovitskiy et al. 2021, arXiv:2010.11929; the average, and the place of a patch as in `transformer`, instead of a class token
@@ -44,4 +45,4 @@ def vit(
     for number in range(1, depth + 1):
         x = encoded(x, heads, hidden, dropout, name=f"block{number}")
     x = layers.GlobalAveragePooling1D(name="average")(layers.LayerNormalization(name="norm")(x))
-    return keras.Model(inputs, head(x, num_classes), name="vit")
+    return keras.Model(inputs, head(x, num_classes, activation), name="vit")

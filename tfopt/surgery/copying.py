@@ -30,7 +30,8 @@ def copy_of(model: Any) -> Any:
         return bridge.plain(model)  # a copy already
     check_supported(model)
     _check_numbers(model)
-    with backend.trusted_lambdas(), rewriting.own_functions(model._flatten_layers()):
+    # Seeded, so that initializers, whose numbers are thrown away, leave the user's random states as they are.
+    with backend.seeded(0), backend.trusted_lambdas(), rewriting.own_functions(model._flatten_layers()):
         copy = backend.keras().models.clone_model(model)
     copy.set_weights(model.get_weights())
     copy._set_dtype_policy(model.dtype_policy)  # clone_model gives it the global one; by it compile() scales a float16 model's loss
