@@ -185,7 +185,7 @@ def test_several_numbers_are_learnt_at_once(digits):
     x, _ = pictures(digits)
     halves = np.stack([x[:, :4].mean(axis=(1, 2, 3)), x[:, 4:].mean(axis=(1, 2, 3))], axis=1)
     data = tfopt.datasets.arrays(x=x, y=10 * halves, task="regression")
-    model = tfopt.train(net((8, 8, 1), flat(), dense(2)), data, FIT)
+    model = tfopt.train(net((8, 8, 1), flat(), dense(2)), data, dataclasses.replace(FIT, epochs=40))
     verdict = tfopt.verify(tfopt.convert(model), against=model, data=data)
     assert verdict.metric == "r2" and verdict.score > 0.9
     p, (_, truth) = model.predict(pipelines.to_arrays(data.test)[0], verbose=0), pipelines.to_arrays(data.test)
@@ -311,6 +311,14 @@ def test_a_loss_of_the_users_own_is_taken(ink):
     assert 0.8 < below < 0.97  # it has learnt the ninth of ten parts
     assert data.fingerprint != tasks.regression(ink, loss="huber").fingerprint != tasks.regression(ink).fingerprint
     tfopt.train(net((8, 8, 1), flat(), dense(1)), tasks.regression(ink, loss="huber"), Fit(epochs=1))
+
+
+@pytest.mark.parametrize("loss", ["categorical_focal_crossentropy", "sparse_categorical_crossentropy", "kl_divergence"])
+def test_losses_of_shares_and_of_indices_are_taken_by_name(digits, loss):
+    data = tasks.classification(digits, loss=loss)
+    model = tfopt.train(net((8, 8, 1), flat(), dense(32, "relu"), dense(10, "softmax")), data, FIT)
+    x, y = pipelines.to_arrays(digits.test)
+    assert (model.predict(x, verbose=0).argmax(axis=1) == y).mean() > 0.8
 
 
 # What does not fit

@@ -16,7 +16,8 @@ class Targets:
     """The targets of a fit.
 
     Attributes:
-      soft: whether the loss is given shares of the classes, because labels are such (mixup), or to smooth them.
+      soft: whether the loss is given shares of the classes, because labels are such (mixup), to smooth them, or for a loss such as
+        categorical_focal_crossentropy.
     """
 
     def __init__(self, model: Any, data: Data, fit: Fit):
@@ -25,7 +26,8 @@ class Targets:
         spec = pipelines.training_batches(data, fit, fit.epochs).element_spec[1]
         several = data.task == "classification" and tuple(model.outputs[0].shape)[1:] != (1,)
         self._are_shares = data.task == "classification" and spec.dtype.is_floating
-        self.soft = self._are_shares or (several and fit.label_smoothing > 0)
+        of_shares = isinstance(data.loss, str) and not data.loss.startswith("sparse_")
+        self.soft = self._are_shares or (several and (fit.label_smoothing > 0 or of_shares))
         self._weights = _weights(data, fit)
 
     def of_training(self, batches: Any) -> Any:

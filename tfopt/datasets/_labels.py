@@ -97,14 +97,14 @@ def _drawn(
 def missing_classes(y: Mapping[str, np.ndarray], names: Sequence[str], source: str, *, needed: bool = True) -> tuple[str, ...]:
     """A note for each part that lacks a class, where there are classes.
 
-    y: by part: class indices, or (n, classes) of 0 and 1.
+    y: by part: class indices (of any shape, -1 for none), or (n, classes) float32 of 0 and 1.
 
     Raises:
       DataError: train lacks one, and they are all `needed` there.
     """
     notes = []
     for part in y if names else ():
-        there = y[part].any(axis=0) if y[part].ndim == 2 else np.isin(np.arange(len(names)), y[part])
+        there = y[part].any(axis=0) if y[part].dtype.kind == "f" else np.isin(np.arange(len(names)), y[part])
         if missing := [shown(name) for name, is_there in zip(names, there, strict=True) if not is_there]:
             text = f"{source}: {part} has no example of {', '.join(missing[:5])}" + (" and others" if len(missing) > 5 else "")
             if part == "train" and needed:

@@ -65,8 +65,10 @@ class BatchSizes(_showing.Plotted):
 
     def __str__(self) -> str:
         rows = [("batch", "step ms", "examples/s", "memory"), *map(_cells, self.rows)]
-        suggested = "none suggested: none could be measured" if self.suggested is None else f"batch size {self.suggested} suggested"
-        return f"{_showing.table(rows)}\n{suggested}; the smallest within 10 % of the most examples a second, on {self.machine}"
+        said = "no batch size suggested: none could be measured"
+        if self.suggested is not None:
+            said = f"batch size {self.suggested} suggested; the smallest within 10 % of the most examples a second, on {self.machine}"
+        return f"{_showing.table(rows)}\n{said}"
 
     def plot(self) -> Any:
         """Throughput and memory against the batch size, as a matplotlib Figure, made without pyplot; a notebook shows it."""

@@ -63,7 +63,9 @@ class LearningRates(_showing.Plotted):
         axes.plot(self.rates, self.smoothed, color="tab:blue", linewidth=1.8, label="smoothed")
         if self.suggested is not None:
             axes.axvline(self.suggested, color="tab:orange", linestyle="--", label=f"suggested: {self.suggested:.2g}")
-        axes.set_ylim(min(*self.losses, *self.smoothed), 1.05 * max(self.smoothed))
+        low, high = min(*self.losses, *self.smoothed), max(self.smoothed)  # single batches may be far above
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
         axes.legend(frameon=False)
         return figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,9 +180,9 @@ def keras_loss(data: Data, usual: str, model: Any, **settings: Any) -> Any:
         return data.loss
     losses = backend.keras().losses
     name = data.loss or usual
-    kind = getattr(losses, "".join(word.capitalize() for word in name.split("_")), None)
-    if not (inspect.isclass(kind) and issubclass(kind, losses.Loss)):
-        known = {_snake(one) for one in dir(losses) if inspect.isclass(getattr(losses, one)) and one != "Loss"}
+    known = {_snake(one): kind for one, kind in vars(losses).items() if inspect.isclass(kind) and kind is not losses.Loss}
+    kind = known.get(name)
+    if kind is None:
         raise OptionError(f"loss = {shown(name)}: no such loss; {nearest(name, known)}")
     taken = inspect.signature(kind).parameters
     if settings.get("label_smoothing") and "label_smoothing" not in taken:
@@ -193,7 +194,11 @@ def keras_loss(data: Data, usual: str, model: Any, **settings: Any) -> Any:
 
 
 def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() and at else letter.lower() for at, letter in enumerate(name))
+    """
+    >>> _snake("KLDivergence")
+    'kl_divergence'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def number_errors(truth: np.ndarray, outputs: np.ndarray) -> np.ndarray:
