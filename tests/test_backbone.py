@@ -90,9 +90,9 @@ def test_names_do_not_depend_on_what_was_built_before_nor_change_what_comes_afte
     assert first.layers[-4].name == "conv_pw_13_relu"
 
 
-FAMILIES = ["ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionResNetV2", "InceptionV3", "MobileNet",
-            "MobileNetV3Small", "NASNetMobile", "RegNetX002", "RegNetY002", "ResNet50", "ResNet50V2", "ResNetRS50",
-            "Xception"]  # fmt: skip
+# One of each kind: of preprocessing (VGG16 and ResNet50 in the order blue, green, red), of names (numbered, by a counter of blocks), with
+# operations, with models inside.
+FAMILIES = ["ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "InceptionV3", "MobileNetV3Small", "RegNetY002", "ResNet50", "ResNetRS50"]
 
 
 @pytest.mark.parametrize("name", ["VGG16", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])
@@ -309,7 +309,7 @@ def test_a_model_without_frozen_layers_is_refused():
 
 # To int8
 
-LARGER = ["DenseNet121", "EfficientNetB0", "MobileNetV2", "MobileNetV3Small", "RegNetY002", "ResNet50V2", "VGG16"]
+LARGER = ["EfficientNetB0", "MobileNetV2", "MobileNetV3Small", "VGG16"]
 
 
 @pytest.mark.parametrize("name", ["MobileNet", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGER)])
