@@ -309,10 +309,11 @@ def test_a_model_without_frozen_layers_is_refused():
 
 # To int8
 
-LARGER = ["EfficientNetB0", "MobileNetV2", "MobileNetV3Small", "VGG16"]
+TO_INT8 = ["MobileNet", "EfficientNetB0", "MobileNetV2", "MobileNetV3Small", "VGG16"]
 
 
-@pytest.mark.parametrize("name", ["MobileNet", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGER)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TO_INT8)
 def test_a_backbone_becomes_int8_with_its_preprocessing(name, shapes):
     alpha = {"alpha": 0.25} if name == "MobileNet" else {}
     model = models.backbone(shapes.input_shape, shapes.num_classes, net=name, frozen=True, **alpha)

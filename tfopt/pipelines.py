@@ -236,12 +236,15 @@ class _Plan:
         backend.tensorflow().random.set_seed(self.fit.seed)  # of the graph that is being traced only
         return self.data.augmentation(x, y, seed)
 
-    def augmented_by_python(self, x: Any, y: Any, seed: Any) -> tuple[Any, Any]:
-        """The same while the global random states follow from the seed; behind it they are again what they were."""
+    def augmented_by_python(self, number: Any, batch: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        """The same while the global random states follow from the seed; behind it they are again what they were.
+
+        number: of the batch, from 0 in each iteration.
+        """
         tf = backend.tensorflow()
         states = _Borrowed()
-        with tf.control_dependencies([tf.numpy_function(states.borrow, [seed], tf.int64)]):
-            batch = self.augmented(x, y, seed)
+        with tf.control_dependencies([tf.numpy_function(states.borrow, [number, batch[-1]], tf.int64)]):
+            batch = self.augmented(*batch)
         with tf.control_dependencies(tf.nest.flatten(batch)):
             done = tf.numpy_function(states.give_back, [], tf.int64)
         with tf.control_dependencies([done]):
@@ -284,24 +287,32 @@ def _augmented(plan: _Plan, first_epoch: int, first_step: int) -> Any:
         batches = plan.batches(first_epoch, first_step)
         side_by_side = batches.map(plan.augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         operations = backend.operations_of(side_by_side._map_func.function.graph)
-        augmented = plan.augmented_by_python if any(map(backend.is_python, operations)) else plan.augmented
-        if any(map(backend.keeps_random_state, operations)):
-            return plan.batches(0, 0).map(augmented).skip(first_epoch * plan.steps + first_step)
-        return side_by_side if augmented == plan.augmented else batches.map(augmented)
+        python, kept = (any(map(is_such, operations)) for is_such in (backend.is_python, backend.keeps_random_state))
+        if not python and not kept:
+            return side_by_side
+        batches = plan.batches(0, 0) if kept else batches
+        batches = batches.enumerate().map(plan.augmented_by_python) if python else batches.map(plan.augmented)
+        return batches.skip(first_epoch * plan.steps + first_step) if kept else batches
 
 
 class _Borrowed:
     """The global random states for the time of a batch; tf.data calls it, in whatever thread."""
 
     def __init__(self):
-        self.states = contextlib.ExitStack()
+        self.states, self.lent = contextlib.ExitStack(), False
 
-    def borrow(self, seed: np.ndarray) -> np.int64:
+    def borrow(self, number: np.int64, seed: np.ndarray) -> np.int64:
+        if self.lent:  # a batch failed or was given up between the two
+            if number:  # tf.data goes on with the next, maybe when the fit has ended already and the states are their owner's
+                raise RuntimeError("the batch before this one could not be augmented")
+            self.states.pop_all()
         self.states.enter_context(backend.seeded(int.from_bytes(seed.tobytes(), "little")))
+        self.lent = True
         return np.int64(0)
 
     def give_back(self) -> np.int64:
         self.states.close()
+        self.lent = False
         return np.int64(0)
 
 

@@ -1,8 +1,8 @@
 """The only compile() and fit(): what a `Fit` says brought together, and going on after an interruption.
 
 All randomness follows from (seed, epoch, step): the pipeline shuffles and augments by it, and dropout's generators are set anew at the
-start of each epoch. So no random state is saved, and a fit that was interrupted after epoch k and goes on from there ends with the
-same weights as one that was not.
+start of each epoch, like the global random states. So no random state is saved but that of generators which layers hold, and a fit that
+was interrupted after epoch k and goes on from there ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
