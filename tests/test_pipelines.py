@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfopt
-from tfopt import backend, pipelines, preprocessing
+from tfopt import backend, pipelines, preprocessing, tasks
 from tfopt.errors import DataError, OptionError
 from tfopt.types import Call, Data, Fit
 
@@ -231,10 +231,10 @@ def dense(shape, outputs):
 
 
 def test_a_model_that_fits_is_taken(digits):
-    pipelines.check_fits(dense((8, 8, 1), 10), digits)
+    tasks.check_fits(dense((8, 8, 1), 10), digits)
     keras = backend.keras()
     anything = keras.Input((None, None, 1))
-    pipelines.check_fits(keras.Model(anything, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(anything))), digits)
+    tasks.check_fits(keras.Model(anything, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(anything))), digits)
 
 
 @pytest.mark.parametrize(
@@ -242,20 +242,20 @@ def test_a_model_that_fits_is_taken(digits):
     [
         ((28, 28, 1), 10, r"'net' takes examples of shape \(28, 28, 1\), data 'digits' has \(8, 8, 1\).*data.input_shape"),
         ((8, 8), 10, r"\(8, 8\), data 'digits' has \(8, 8, 1\)"),
-        ((8, 8, 1), 3, r"gives outputs of shape \(3,\), data 'digits' has 10 classes.*Dense\(10"),
+        ((8, 8, 1), 3, r"gives outputs of shape \(3,\); data 'digits'.*with 10 classes, needs \(10,\).*Dense\(10"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(digits, shape, outputs, message):
     with pytest.raises(DataError, match=message):
-        pipelines.check_fits(dense(shape, outputs), digits)
+        tasks.check_fits(dense(shape, outputs), digits)
 
 
 def test_models_of_several_outputs_or_none_yet_are_refused(digits):
     keras = backend.keras()
     one, two = keras.Input((8, 8, 1), name="one"), keras.Input((8, 8, 1), name="two")
     with pytest.raises(DataError, match=r"has 2 inputs, data 'digits' one array without a name.*x=\{'one': ..., 'two': ...\}"):
-        pipelines.check_fits(keras.Model([one, two], keras.layers.Add()([one, two])), digits)
+        tasks.check_fits(keras.Model([one, two], keras.layers.Add()([one, two])), digits)
     with pytest.raises(DataError, match="has 1 inputs and 2 outputs"):
-        pipelines.check_fits(keras.Model(one, [one, one]), digits)
+        tasks.check_fits(keras.Model(one, [one, one]), digits)
     with pytest.raises(DataError, match="has 0 inputs"):
-        pipelines.check_fits(keras.Sequential([keras.layers.Dense(10)]), digits)
+        tasks.check_fits(keras.Sequential([keras.layers.Dense(10)]), digits)
