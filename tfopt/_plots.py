@@ -10,8 +10,9 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
+
+from . import _pictures
 
 # Colours that the page replaces with its own: what is written here never shows.
 _COLOURS = {"#222222": "var(--muted)", "#333333": "var(--line)", "#444444": "var(--plain)", "#555555": "var(--tfopt)"}
@@ -100,7 +101,7 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
             share = count / max(1, sum(row))
             if count:
                 colour = _TFOPT if x == y else _PLAIN
-                axes.add_patch(_matplotlib("patches").Rectangle((x - 0.5, y - 0.5), 1, 1, color=colour, alpha=0.6 * share))
+                axes.add_patch(_pictures.matplotlib("patches").Rectangle((x - 0.5, y - 0.5), 1, 1, color=colour, alpha=0.6 * share))
             if count and len(classes) <= _MOST_WRITTEN:
                 axes.text(x, y, f"{count}", ha="center", va="center", fontsize=_FONT - 2, color=_MUTED)
     axes.set_xlim(-0.5, len(classes) - 0.5)
@@ -112,15 +113,8 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     return _svg(figure, "confusion matrix")
 
 
-def _matplotlib(module: str) -> ModuleType:
-    """The door: importing matplotlib takes 0.4 s, which only who writes an HTML report has to wait for."""
-    return importlib.import_module(f"matplotlib.{module}")
-
-
 def _figure(width: float, height: float) -> Any:
-    figure = _matplotlib("figure").Figure(figsize=(width, height), dpi=72, layout="constrained")
-    _matplotlib("backends.backend_agg").FigureCanvasAgg(figure)  # measures texts; draws nothing of what is kept
-    return figure
+    return _pictures.figure(width, height, dpi=72, layout="constrained")
 
 
 def _plain_axes(axes: Any, x_label: str, y_label: str) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import _optimizers, _schedules, backend, pipelines, tasks
+from . import _cpuinfo, _optimizers, _schedules, backend, pipelines
 from ._stepping import own_step
 from ._targets import Targets
 from .errors import OptionError
@@ -46,11 +46,16 @@ class Way:
         steps = f", {self.steps_per_execution} steps a call" if self.steps_per_execution > 1 else ""
         return f"{self.precision}{' with XLA' if self.xla else ''}{steps}"
 
-    def compile(self, model: Any, *, optimizer: Any, **settings: Any) -> None:
-        """Compiles a model of this precision; with float16 the loss is scaled, so that small gradients don't become zero."""
-        if self.precision == "mixed_float16":
-            optimizer = backend.keras().mixed_precision.LossScaleOptimizer(optimizer)
-        model.compile(optimizer=optimizer, jit_compile=self.xla, steps_per_execution=self.steps_per_execution, **settings)
+    def compile(self, model: Any, targets: Targets, fit: Fit, **settings: Any) -> Any:
+        """Compiles a model of this precision with its task's loss and the fit's optimizer, and returns the latter, not built yet.
+
+        With float16 the loss is scaled, so that small gradients don't become zero.
+        """
+        loss = targets.task.loss(model, soft=targets.soft, smoothing=fit.label_smoothing)
+        optimizer = _optimizers.optimizer(fit, pipelines.steps_per_epoch(targets.data, fit), model)
+        scaled = backend.keras().mixed_precision.LossScaleOptimizer(optimizer) if self.precision == "mixed_float16" else optimizer
+        model.compile(optimizer=scaled, loss=loss, jit_compile=self.xla, steps_per_execution=self.steps_per_execution, **settings)
+        return optimizer
 
 
 USUAL = Way("float32", False, 1)
@@ -130,8 +135,9 @@ class _Trial:
     """Ways to compute a step, timed beside each other on copies of the model and a few batches in memory."""
 
     def __init__(self, model: Any, data: Data, fit: Fit, open_: Collection[str]):
-        self.model, self.data, self.fit, self.open = model, data, fit, open_
-        batches = Targets(model, data, fit).of_training(pipelines.training_batches(data, fit))
+        self.model, self.fit, self.open = model, fit, open_
+        self.targets = Targets(model, data, fit)
+        batches = self.targets.of_training(pipelines.training_batches(data, fit))
         self.batches = batches.take(min(4, pipelines.steps_per_epoch(data, fit))).cache().repeat()
         self.rates: dict[str, float] = {}
 
@@ -171,10 +177,7 @@ class _Trial:
         """A function that makes at least so many steps, and says how long so many took, in seconds."""
         with backend.seeded(0):
             model = precision.mixed(self.model, way.precision)
-        task = tasks.of(self.data)
-        loss = task.loss(model, soft=Targets(model, self.data, self.fit).soft, smoothing=self.fit.label_smoothing)
-        optimizer = _optimizers.optimizer(self.fit, pipelines.steps_per_epoch(self.data, self.fit), model)
-        way.compile(model, optimizer=optimizer, loss=loss, metrics=task.watched(model))
+        way.compile(model, self.targets, self.fit, metrics=self.targets.task.watched(model))
         iterator = iter(self.batches)
 
         def run(count: int) -> float:
@@ -210,9 +213,7 @@ def half_precision(flags: Sequence[str], capabilities: Sequence[tuple[int, int]]
 
 
 def _cpu_flags() -> list[str]:
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text(errors="replace").splitlines() if table.exists() else []
-    return next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return _cpuinfo.first("flags").split()
 
 
 def _gpu_capabilities() -> list[tuple[int, int]]:

@@ -16,9 +16,8 @@ from tf_keras.src.backend import RandomGenerator
 from tf_keras.src.engine.base_layer import BaseRandomLayer
 from tf_keras.src.mixed_precision.loss_scale_optimizer import _DynamicLossScaleState
 
-from . import backend, progress
+from . import backend, progress, tracing
 from .errors import OptionError
-from .tracing import log, record
 from .types import Fit
 
 
@@ -115,8 +114,7 @@ class Keeper(Callback):
         if self.last_weights is None:
             raise OptionError(said)
         said += f". Stopped, with the weights from the end of epoch {epoch}"
-        log.warning(said)
-        record("note", text=said)
+        tracing.warn(said)
         _put(self.model, self.last_weights)
         self.model.stop_training = True
 

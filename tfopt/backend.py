@@ -51,6 +51,11 @@ def tfmot() -> ModuleType:
         return importlib.import_module("tensorflow_model_optimization")
 
 
+def sklearn(module: str) -> ModuleType:
+    """A module of scikit-learn, imported when it is needed: that takes a second."""
+    return importlib.import_module(f"sklearn.{module}")
+
+
 def tensorflow_private(path: str) -> ModuleType:
     """A module of TensorFlow that its public names do not reach, e.g. `"framework.config"`."""
     tensorflow()

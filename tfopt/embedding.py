@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +71,8 @@ def embed(model: Any, data: Data, *, layer: str | None = None, seed: int = 0) ->
     of_classes = data.classes and not isinstance(labels[0], dict) and labels[0].shape.rank == 1 and labels[0].dtype.is_integer
     labels = np.concatenate([one.numpy() for one in labels]) if of_classes else None
     groups = min(max(2, data.num_classes or 8), len(vectors) - 1)
-    clusters = _sklearn("cluster").KMeans(groups, n_init=10, random_state=seed).fit_predict(vectors)
-    metrics, pca = _sklearn("metrics"), _sklearn("decomposition").PCA(2, random_state=seed)
+    clusters = backend.sklearn("cluster").KMeans(groups, n_init=10, random_state=seed).fit_predict(vectors)
+    metrics, pca = backend.sklearn("metrics"), backend.sklearn("decomposition").PCA(2, random_state=seed)
     two = np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1]))))  # a layer of one number has a second component of none
     projection = pca.fit_transform(two)
     several = len(np.unique(clusters)) > 1
@@ -118,8 +117,3 @@ def _outputs(model: Any, name: str | None) -> tuple[str, Any]:
 
 def _any(x: Any) -> Any:
     return next(iter(x.values())) if isinstance(x, dict) else x
-
-
-def _sklearn(module: str) -> Any:
-    """The door to scikit-learn, whose import takes a second."""
-    return importlib.import_module(f"sklearn.{module}")

@@ -144,10 +144,9 @@ def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
     def make(folder: Path) -> None:
         given = _read(recipe.model, data) if isinstance(recipe.model, ModelFile) else None
         with strategy.scope(), backend.seeded(recipe.seed):
-            model = given or _built(recipe.model, data)
-            check_layers(recipe.steps, bridge.plain(model))
+            model = bridge.plain(given or _built(recipe.model, data))
+            check_layers(recipe.steps, model)
             if recipe.fit:
-                model = bridge.plain(model)
                 model = training.train(model, data, _resolved(opened.folder / RESOLVED_FILE, recipe, model, data))
             loading.save(model, folder / MODEL_FILE)
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from . import tracing
 from .errors import RunError
 from .files import write_atomically
-from .tracing import log, record
 
 KEPT = 2
 Form = Sequence[tuple[tuple[int, ...], str]]  # shape and dtype of each array
@@ -122,9 +122,7 @@ def _files(place: Path) -> list[Path]:
 
 def _say(problems: Sequence[str], outcome: str) -> None:
     if problems:
-        text = f"{'; '.join(problems)}. Training {outcome}"
-        log.warning(text)
-        record("note", text=text)
+        tracing.warn(f"{'; '.join(problems)}. Training {outcome}")
 
 
 def _packed(state: State) -> bytes:

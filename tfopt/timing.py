@@ -10,12 +10,11 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import backend, bridge, conversion, options, pipelines, runtime
+from . import _cpuinfo, backend, bridge, conversion, options, pipelines, runtime
 from .errors import OptionError, shown
 from .results import Timing
 from .runtime import Port, Session, Source
@@ -93,14 +92,7 @@ def _converted(model: Source | Any) -> Source:
 def machine() -> str:
     """The CPU's name and its number of cores, e.g. "AMD EPYC 7B13, 2 cores"."""
     cores = os.cpu_count() or 1
-    return f"{_cpu()}, {cores} core{'s' * (cores != 1)}"
-
-
-def _cpu() -> str:
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text(errors="replace").splitlines() if table.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return f"{_cpuinfo.first('model name') or platform.processor() or platform.machine()}, {cores} core{'s' * (cores != 1)}"
 
 
 def _examples(session: Session, data: Data | None, count: int) -> list[Sequence[np.ndarray]]:

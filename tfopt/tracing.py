@@ -50,6 +50,12 @@ def record(kind: str, **facts: Any) -> None:
         trace.entries.append({"kind": kind, **facts})
 
 
+def warn(text: str) -> None:
+    """Says what a user should know at once and in the report: as a warning in the log, and as a note in the trace."""
+    log.warning(text)
+    record("note", text=text)
+
+
 def record_plan(technique: str, plan: Sequence[Choice]) -> None:
     """Records a technique's plan."""
     record("choices", technique=technique, choices=[{"layer": c.layer, "treated": c.treated, "reason": c.reason} for c in plan])

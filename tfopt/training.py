@@ -11,13 +11,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from . import _callbacks, _diverging, _optimizers, _speed, backend, pipelines, progress, tasks
+from . import _callbacks, _diverging, _optimizers, _speed, backend, pipelines, progress, tasks, tracing
 from ._speed import USUAL, Way
 from ._stepping import own_step
 from ._targets import Targets
 from .errors import DataError, OptionError
 from .surgery import copying, precision
-from .tracing import log, record
+from .tracing import record
 from .types import Data, Fit
 
 
@@ -98,11 +98,9 @@ def _check(model: Any, data: Data, fit: Fit) -> None:
 def _fit(model: Any, data: Data, fit: Fit, name: str, callbacks: Sequence[Any], settled: int, users: Sequence[Any], way: Way) -> None:
     from . import _tf_training
 
-    task, targets, steps = tasks.of(data), Targets(model, data, fit), pipelines.steps_per_epoch(data, fit)
+    targets, steps = Targets(model, data, fit), pipelines.steps_per_epoch(data, fit)
     with model.distribute_strategy.scope():
-        loss = task.loss(model, soft=targets.soft, smoothing=fit.label_smoothing)
-        optimizer = _optimizers.optimizer(fit, steps, model)
-        way.compile(model, optimizer=optimizer, loss=loss, metrics=task.watched(model))
+        optimizer = way.compile(model, targets, fit, metrics=targets.task.watched(model))
         model.optimizer.build(model.trainable_variables)
         callbacks = _callbacks.of_fit(model, fit, steps, name, callbacks)
         state = [variable for callback in callbacks for variable in getattr(callback, "state", ())] + _optimizers.unlisted_state(optimizer)
@@ -144,19 +142,17 @@ def _check_resumed(model: Any, name: str, first: int) -> None:
     functions = model.train_tf_function._list_all_concrete_functions()
     operations = [one.name for function in functions for one in backend.operations_of(function.graph) if backend.keeps_random_state(one)]
     if operations:
-        said = (
+        tracing.warn(
             f"{name}: was interrupted after epoch {first}, and {operations[0]} draws other random numbers than it would have without that: "
             "what tf.random's functions keep is lost. A layer that holds a tf.random.Generator and draws from it goes on exactly"
         )
-        log.warning(said)
-        record("note", text=said)
 
 
 def _tell_of_one_step(data: Data, fit: Fit, name: str) -> None:
     if fit.batch_size > (examples := pipelines.size(data.train)):
-        said = f"{name}: batch_size = {fit.batch_size} is more than the {examples} training examples; an epoch is one step of all of them"
-        log.warning(said)
-        record("note", text=said)
+        tracing.warn(
+            f"{name}: batch_size = {fit.batch_size} is more than the {examples} training examples; an epoch is one step of all of them"
+        )
 
 
 def _check_replicas(replicas: int, data: Data, fit: Fit) -> None:

@@ -7,7 +7,6 @@ whose examples are read when they are needed makes `pipelines.Rows` of them, or 
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +37,7 @@ Part = tuple[Inputs, np.ndarray]
 MOST_EXAMPLES, MOST_VALUES = 20_000, 2**27
 
 _SLACK = 1e-3  # by which rounding, or a conversion of colors and back, may leave 0..1
+
 
 def build(
     name: str,
@@ -243,7 +243,7 @@ def split_off(x: np.ndarray, y: np.ndarray, share: float, *, seed: int, source: 
 
 
 def _stratified(rows: np.ndarray, y: np.ndarray, count: int, seed: int, source: str) -> tuple[np.ndarray, np.ndarray]:
-    model_selection = sklearn("model_selection")
+    model_selection = backend.sklearn("model_selection")
     try:
         stays, goes = model_selection.train_test_split(rows, test_size=count, stratify=y[rows], random_state=seed)
     except ValueError as error:
@@ -252,11 +252,6 @@ def _stratified(rows: np.ndarray, y: np.ndarray, count: int, seed: int, source: 
             f"would get {count}; give more examples, or larger shares (validation, test)"
         ) from error
     return stays, goes
-
-
-def sklearn(module: str) -> Any:
-    """A module of scikit-learn, imported when it is needed: that takes a second."""
-    return importlib.import_module(f"sklearn.{module}")
 
 
 def check_examples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import options
+from .. import backend, options
 from ..types import Data
 from . import _building
 from ._building import Count, Preprocess, Seed, Share
@@ -20,7 +20,7 @@ def digits(*, seed: Seed = 0, validation: Share = 0.15, test: Share = 0.2, calib
     >>> tfopt.datasets.digits().input_shape
     (8, 8, 1)
     """
-    bundle = _building.sklearn("datasets").load_digits()
+    bundle = backend.sklearn("datasets").load_digits()
     x = (bundle.images[..., np.newaxis] / 16).astype(np.float32)
     x, y = _building.check_examples(x, bundle.target, 10)
     parts = _building.split(x, y, validation=validation, test=test, seed=seed, source="digits")

@@ -131,7 +131,7 @@ def divided(data: Data, folds: int, seed: int) -> Iterator[Data]:
     whole, steps = _together(data), pipelines.behind(data.train)[1]
     stratified = data.task == "classification"
     _check_enough(whole, data, folds)
-    kind = getattr(_building.sklearn("model_selection"), "StratifiedKFold" if stratified else "KFold")
+    kind = getattr(backend.sklearn("model_selection"), "StratifiedKFold" if stratified else "KFold")
     parts = kind(folds, shuffle=True, random_state=seed).split(np.zeros(len(whole)), whole.y if stratified else None)
     for number, (rest, held_out) in enumerate(parts, 1):
         name = f"{data.name}, fold {number}"

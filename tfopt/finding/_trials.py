@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from .. import _callbacks, _optimizers, _speed, backend, bridge, pipelines, tasks, training
+from .. import _callbacks, _optimizers, _speed, backend, bridge, pipelines, training
 from .._stepping import own_step
 from .._targets import Targets
 from ..errors import OptionError
@@ -26,13 +26,10 @@ class Trial:
 
     def __init__(self, model: Any, data: Data, fit: Fit):
         self.model, self._data, self._fit = model, data, fit
-        task, steps = tasks.of(data), pipelines.steps_per_epoch(data, fit)
-        loss = task.loss(model, soft=Targets(model, data, fit).soft, smoothing=fit.label_smoothing)
-        optimizer = _optimizers.optimizer(fit, steps, model)
-        _speed.way_of(fit).compile(model, optimizer=optimizer, loss=loss)
+        optimizer = _speed.way_of(fit).compile(model, Targets(model, data, fit), fit)
         model.optimizer.build(model.trainable_variables)
         _optimizers.unlisted_state(optimizer)
-        self._callbacks = _callbacks.of_fit(model, fit, steps, "trial", [])
+        self._callbacks = _callbacks.of_fit(model, fit, pipelines.steps_per_epoch(data, fit), "trial", [])
         self._function = model.make_train_function()
 
     def batches(self) -> Iterator[Any]:

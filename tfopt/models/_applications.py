@@ -87,7 +87,7 @@ def _fresh_names() -> Iterator[None]:
 
 def _read(name: str, path: Path) -> dict[str, list[np.ndarray]]:
     if not path.is_file():
-        raise OptionError(f"weights = {shown(str(path))}: no such file; give a .h5 file with the weights of {name}, or 'imagenet'")
+        raise OptionError(f"weights = {str(path)!r}: no such file; give a .h5 file with the weights of {name}, or 'imagenet'")
     return _archives.weights_in(path)
 
 
@@ -99,12 +99,12 @@ def _assign(net: Any, name: str, file: dict[str, list[np.ndarray]], path: str) -
         needed, given = [tuple(variable.shape) for variable in variables], [array.shape for array in arrays]
         if needed != given:
             raise OptionError(
-                f"weights = {shown(path)}: does not fit {name} with these options: layer {layer!r} needs {_shapes(needed)}, "
+                f"weights = {path!r}: does not fit {name} with these options: layer {layer!r} needs {_shapes(needed)}, "
                 f"{there!r} in the file has {_shapes(given)}; give the file of this net, or change net or alpha"
             )
     if len(found) < len(layers):
         raise OptionError(
-            f"weights = {shown(path)}: holds {len(found)} layers with weights, {name} without its top has {len(layers)}; "
+            f"weights = {path!r}: holds {len(found)} layers with weights, {name} without its top has {len(layers)}; "
             "give the file of the whole net"
         )
     for (_, variables), (_, arrays) in zip(layers, found, strict=False):

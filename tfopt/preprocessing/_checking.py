@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,11 +14,6 @@ from ..errors import DataError
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Numbers = list[Finite]
 Per = Literal["feature", "channel", "all"]
-
-
-def sklearn(module: str) -> Any:
-    """A module of scikit-learn, imported when something is learnt: that takes a second."""
-    return importlib.import_module(f"sklearn.{module}")
 
 
 def floats(x: Any, step: str) -> Any:

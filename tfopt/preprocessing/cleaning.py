@@ -14,7 +14,7 @@ from pydantic import Field
 
 from .. import backend, options
 from ..errors import DataError
-from ._checking import Finite, Numbers, broadcast, floats, given, listed, numbers, of_rank, size_of, sklearn
+from ._checking import Finite, Numbers, broadcast, floats, given, listed, numbers, of_rank, size_of
 
 _LIMITS = {"iqr": 1.5, "z_score": 3.0}
 
@@ -142,7 +142,7 @@ def learn_fill_missing(x: np.ndarray, *, how: str = "mean", value: float = 0.0, 
             f"fill_missing: {empty.sum()} of {flat.shape[1]} features have no value in any training example, the first at {place}; "
             "leave them out, or fill with how = 'constant'"
         )
-    imputer = sklearn("impute").SimpleImputer(strategy=how).fit(flat)
+    imputer = backend.sklearn("impute").SimpleImputer(strategy=how).fit(flat)
     return {"how": how, "value": value, "values": listed(imputer.statistics_)}
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from .. import backend, options
 from ..errors import DataError
-from ._checking import Numbers, floats, given, listed, numbers, size_of, sklearn
+from ._checking import Numbers, floats, given, listed, numbers, size_of
 
 Matrix = list[Numbers]
 # A statistic is kept as text with the model, and as float32 in a .tflite: 10 million numbers are 200 MB of the one and 40 of the other.
@@ -57,7 +57,7 @@ def learn_pca(x: np.ndarray, *, components: int, whiten: bool = False, **known: 
             "ask for fewer"
         )
     _check_size(flat.shape[1] * components, "pca")
-    found = sklearn("decomposition").PCA(components, random_state=0).fit(flat)
+    found = backend.sklearn("decomposition").PCA(components, random_state=0).fit(flat)
     matrix = found.components_.T
     if whiten:
         matrix = matrix * _inverse(np.sqrt(found.explained_variance_))
@@ -104,7 +104,7 @@ def learn_whiten(x: np.ndarray, *, method: str = "zca", epsilon: float = 1e-6, *
     _check_size(flat.shape[1] ** 2, "whiten")
     # By the covariance, which takes a thirtieth of the time; where examples are few it would give directions that they do not have.
     solver = "covariance_eigh" if len(flat) > flat.shape[1] else "full"
-    found = sklearn("decomposition").PCA(svd_solver=solver).fit(flat)
+    found = backend.sklearn("decomposition").PCA(svd_solver=solver).fit(flat)
     matrix = found.components_.T * _inverse(np.sqrt(found.explained_variance_ + epsilon))
     if method == "zca":
         matrix = matrix @ found.components_

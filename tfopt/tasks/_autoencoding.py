@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from . import _metrics, _task
-from ._task import Metric, Task
+from ._task import Metric, Task, mean_of
 
 
 class Autoencoding(Task):
@@ -30,8 +30,8 @@ class Autoencoding(Task):
     def metrics(self) -> Mapping[str, Metric]:
         """Errors in the units of x, and R2: 1 for a perfect copy, 0 for the mean of all examples."""
         return {
-            "mse": Metric(lambda x, p: float(errors(x, p).mean()), False, each=errors),
-            "mae": Metric(lambda x, p: float(_absolute(x, p).mean()), False, each=_absolute),
+            "mse": mean_of(errors, greater_is_better=False),
+            "mae": mean_of(_absolute, greater_is_better=False),
             "r2": Metric(_r2),
         }
 
@@ -46,7 +46,7 @@ class Autoencoding(Task):
 
     def loss(self, model: Any, *, soft: bool = False, smoothing: float = 0.0) -> Any:
         """The mean squared error."""
-        return _task.keras_loss(self.data, "mean_squared_error", model, label_smoothing=smoothing)
+        return _task.keras_loss(self.data, "mean_squared_error", label_smoothing=smoothing)
 
     def watched(self, model: Any) -> list[Any]:
         """The mean absolute error."""

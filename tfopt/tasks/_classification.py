@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from . import _endings, _metrics, _task
-from ._task import Metric, Task
+from ._task import Metric, Task, mean_of
 
 _TOP_K = re.compile(r"top_([1-9]\d*)_accuracy")
 _MOST_LISTED = 5  # top_5_accuracy is listed where there are more classes
@@ -33,17 +33,15 @@ class Classification(Task):
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """Accuracies, then the macro averages over classes, then what looks at probabilities; of two classes of the second."""
-        found = {"accuracy": Metric(lambda y, p: float(_right(y, p, 1).mean()), share=True, each=lambda y, p: _right(y, p, 1))}
+        found = {"accuracy": mean_of(lambda y, p: _right(y, p, 1), share=True)}
         chosen = _TOP_K.fullmatch(self.data.metric or "")
         for k in sorted({*([_MOST_LISTED] if self.data.num_classes > _MOST_LISTED else []), *([int(chosen[1])] if chosen else [])}):
-            found[f"top_{k}_accuracy"] = Metric(
-                lambda y, p, k=k: float(_right(y, p, k).mean()), share=True, each=lambda y, p, k=k: _right(y, p, k)
-            )
+            found[f"top_{k}_accuracy"] = mean_of(lambda y, p, k=k: _right(y, p, k), share=True)
         for at, name in enumerate(("precision", "recall", "f1")):
             found[name] = Metric(lambda y, p, at=at: float(self._averaged(y, p)[at]), share=True)
         found["roc_auc"] = Metric(lambda y, p: _metrics.macro("roc_auc_score", y, _metrics.finite(p)))
         found["average_precision"] = Metric(lambda y, p: _metrics.macro("average_precision_score", y, _metrics.finite(p)))
-        found["cross_entropy"] = Metric(lambda y, p: float(_entropy(y, p).mean()), greater_is_better=False, each=_entropy)
+        found["cross_entropy"] = mean_of(_entropy, greater_is_better=False)
         return found
 
     def _averaged(self, y: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
@@ -77,7 +75,7 @@ class Classification(Task):
                 f"end it in {self.ending}"
             )
         usual = "binary_crossentropy" if alone else "categorical_crossentropy" if soft else "sparse_categorical_crossentropy"
-        return _task.keras_loss(self.data, usual, model, from_logits=activation == "linear", label_smoothing=smoothing)
+        return _task.keras_loss(self.data, usual, from_logits=activation == "linear", label_smoothing=smoothing)
 
     def watched(self, model: Any) -> list[Any]:
         """Accuracy."""

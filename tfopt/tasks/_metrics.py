@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-
-def sklearn_metrics() -> Any:
-    """The door to scikit-learn's metrics: importing them takes a second."""
-    return importlib.import_module("sklearn.metrics")
+from .. import backend
 
 
 def macro(name: str, truth: np.ndarray, values: np.ndarray) -> float:
@@ -27,7 +23,7 @@ def macro(name: str, truth: np.ndarray, values: np.ndarray) -> float:
 
 def each(name: str, truth: np.ndarray, values: np.ndarray) -> list[float]:
     """The metric of each class against all others; of two classes that exclude each other of the second alone."""
-    function: Callable = getattr(sklearn_metrics(), name)
+    function: Callable = getattr(backend.sklearn("metrics"), name)
     classes = values.shape[1]
     flags = truth if truth.ndim == 2 else truth[:, np.newaxis] == np.arange(classes)
     columns = [1] if truth.ndim == 1 and classes == 2 else range(classes)
@@ -36,7 +32,7 @@ def each(name: str, truth: np.ndarray, values: np.ndarray) -> list[float]:
 
 def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray, average: str | None, labels: Any = None) -> tuple[Any, ...]:
     """Precision, recall, F1 and how many examples there are; where nothing was predicted of a class its precision is 0."""
-    function = sklearn_metrics().precision_recall_fscore_support
+    function = backend.sklearn("metrics").precision_recall_fscore_support
     with warnings.catch_warnings():  # the number of labels that differ between draws is of no interest
         warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
         return function(truth, predicted, average=average, labels=labels, zero_division=0)

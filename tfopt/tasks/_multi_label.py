@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from . import _endings, _metrics, _task
-from ._task import Metric, Task
+from ._task import Metric, Task, mean_of
 
 
 class MultiLabel(Task):
@@ -29,8 +29,8 @@ class MultiLabel(Task):
             name: Metric(lambda y, p, at=at: float(_metrics.precision_recall_f1(y, _there(p), "macro")[at]), share=True)
             for at, name in ((2, "f1"), (0, "precision"), (1, "recall"))
         }
-        found["accuracy"] = Metric(lambda y, p: float(_right(y, p).mean()), share=True, each=lambda y, p: _right(y, p).mean(axis=1))
-        found["exact_match"] = Metric(lambda y, p: float(_exact(y, p).mean()), share=True, each=_exact)
+        found["accuracy"] = mean_of(lambda y, p: _right(y, p).mean(axis=1), share=True)
+        found["exact_match"] = mean_of(_exact, share=True)
         found["average_precision"] = Metric(lambda y, p: _metrics.macro("average_precision_score", y, _metrics.finite(p)))
         found["roc_auc"] = Metric(lambda y, p: _metrics.macro("roc_auc_score", y, _metrics.finite(p)))
         return found
@@ -54,7 +54,7 @@ class MultiLabel(Task):
         activation = _endings.activation_of(model)
         if activation not in ("linear", "sigmoid"):
             raise DataError(f"model {model.name!r} ends in {activation}; several labels at once need a sigmoid or logits")
-        return _task.keras_loss(self.data, "binary_crossentropy", model, from_logits=activation == "linear", label_smoothing=smoothing)
+        return _task.keras_loss(self.data, "binary_crossentropy", from_logits=activation == "linear", label_smoothing=smoothing)
 
     def watched(self, model: Any) -> list[Any]:
         """The share of single labels that are right."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from . import _endings, _task
-from ._task import Metric, Task
+from ._task import Metric, Task, mean_of
 
 _BOUNDED = ("softmax", "sigmoid", "tanh", "hard_sigmoid", "softsign")
 
@@ -37,8 +37,8 @@ class Regression(Task):
         square = self.unit**2
         return {
             "r2": Metric(_r2),
-            "mae": Metric(lambda y, p: self.unit * float(_absolute(y, p).mean()), False, each=lambda y, p: self.unit * _absolute(y, p)),
-            "mse": Metric(lambda y, p: square * float(_squares(y, p).mean()), False, each=lambda y, p: square * _squares(y, p)),
+            "mae": mean_of(lambda y, p: self.unit * _absolute(y, p), greater_is_better=False),
+            "mse": mean_of(lambda y, p: square * _squares(y, p), greater_is_better=False),
             "rmse": Metric(lambda y, p: self.unit * float(np.sqrt(_squares(y, p).mean())), False),
         }
 
@@ -56,7 +56,7 @@ class Regression(Task):
         activation = _endings.activation_of(model)
         if activation in _BOUNDED:
             raise DataError(f"model {model.name!r} ends in {activation}; regression needs an output without it, such as {self.ending}")
-        return _task.keras_loss(self.data, "mean_squared_error", model, label_smoothing=smoothing)
+        return _task.keras_loss(self.data, "mean_squared_error", label_smoothing=smoothing)
 
     def watched(self, model: Any) -> list[Any]:
         """The mean absolute error."""

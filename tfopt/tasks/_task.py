@@ -35,6 +35,11 @@ class Metric:
     each: Callable[[Any, np.ndarray], np.ndarray] | None = None
 
 
+def mean_of(each: Callable[[Any, np.ndarray], np.ndarray], **known: bool) -> Metric:
+    """The metric that is the mean of a value that each example has; `known` as for `Metric`."""
+    return Metric(lambda truth, outputs: float(each(truth, outputs).mean()), each=each, **known)
+
+
 @dataclass(frozen=True)
 class Scores:
     """What outputs are worth.
@@ -168,8 +173,8 @@ class Task(abc.ABC):
         return value
 
 
-def keras_loss(data: Data, usual: str, model: Any, **settings: Any) -> Any:
-    """The loss that the data names, else the usual one of its task, for the model's kind of output.
+def keras_loss(data: Data, usual: str, **settings: Any) -> Any:
+    """The loss that the data names, else the usual one of its task.
 
     A function of the user's own, (targets, outputs) -> (n,), is taken as it is. A named one gets those of the `settings` that it has.
 

@@ -5,9 +5,9 @@ Weights of one axis can be sorted, so an iteration of Lloyd's costs k searches a
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
+
+from .. import backend
 
 INITS = ("kmeans++", "linear", "density", "random")
 _ITERATIONS = 300
@@ -47,6 +47,6 @@ def _first(ordered: np.ndarray, count: int, init: str, random: np.random.Generat
     if init == "random":
         return random.uniform(low, high, count)
     sample = ordered if len(ordered) <= _SAMPLE else random.choice(ordered, _SAMPLE, replace=False)
-    cluster = importlib.import_module("sklearn.cluster")
+    cluster = backend.sklearn("cluster")
     chosen, _ = cluster.kmeans_plusplus(sample[:, None], count, random_state=int(random.integers(2**31)))
     return chosen[:, 0]
