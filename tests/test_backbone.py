@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import tomllib
 import warnings
 
 import h5py
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt import backend, bridge, models, pipelines, runtime
-from tfopt.errors import OptionError, UnsupportedModel
+from tfopt import backend, bridge, models, pipeline, pipelines, recipes, reporting, runtime
+from tfopt.errors import OptionError, RecipeError, UnsupportedModel
 from tfopt.models.backbone import NETS
 
 SHAPE = (96, 96, 3)
@@ -246,6 +247,44 @@ def frozen():
     return nets.randomized(backend.keras().Model(inputs, x, name="frozen"))
 
 
+def test_a_recipe_trains_the_head_and_then_what_it_thaws(frozen, tmp_path):
+    frozen.save(tmp_path / "frozen.keras")
+    recipe = {
+        "name": "transfer",
+        "data": {"use": "digits"},
+        "model": {"path": str(tmp_path / "frozen.keras")},
+        "fit": {"epochs": 1},
+        "unfreeze": {"layers": 1, "fit": {"epochs": 2, "learning_rate": 1e-4}},
+        "export": {"formats": ["float32"]},
+    }
+    report = tfopt.run(recipe, out=tmp_path / "run")
+    assert [(entry["name"], len(entry["history"]["loss"])) for entry in report.trace if entry["kind"] == "curve"] == [
+        ("train", 1),
+        ("unfreeze", 2),
+    ]
+    assert report.rows[0].artifact.steps == ("train", "unfreeze")
+    trained, thawed = (tfopt.load(tmp_path / "run" / "models" / f"{name}.h5") for name in ("train", "unfreeze"))
+    assert changed(arrays(frozen), arrays(trained)) == {"logits"}
+    assert changed(arrays(trained), arrays(thawed)) == {"conv3", "logits"}
+    assert reporting.load(tmp_path / "run").recipe == report.recipe
+    assert recipes.parse(tomllib.loads(recipes.write(report.recipe)), source="mine") == report.recipe
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (30, "unfreeze: should be a table that says how to train on"),
+        ({"layers": 30}, "unfreeze: should be a table that says how to train on"),
+        ({"layers": 1.5, "fit": {}}, "unfreeze.layers = 1.5: should be"),
+        ({"layers": 1, "fit": {"epochs": 0}}, "unfreeze.fit.epochs = 0: should be"),
+        ({"layer": 1, "fit": {}}, "unfreeze.layer: unknown key"),
+    ],
+)
+def test_a_wrong_second_phase_is_refused_before_anything_starts(value, message):
+    with pytest.raises(RecipeError, match=message):
+        tfopt.run({"name": "x", "data": {"use": "digits"}, "model": {"use": "mlp"}, "unfreeze": value})
+
+
 def test_unfreeze_gives_a_copy_and_leaves_the_model_as_it_is(frozen):
     thawed = tfopt.unfreeze(frozen)
     assert thawed_in(thawed) == {"conv1", "depthwise", "conv2", "conv3", "logits"}  # but no BatchNorm
@@ -323,3 +362,11 @@ def test_a_backbone_becomes_int8_with_its_preprocessing(name, shapes):
     measured = tfopt.measure(artifact)
     assert measured.int8_operations and not measured.float_operations
     assert np.corrcoef(runtime.Session(artifact).run(x).ravel(), model.predict(x, verbose=0).ravel())[0, 1] > 0.97
+
+
+def test_a_run_knows_weights_by_what_is_in_their_file(tmp_path):
+    def identity(place, content):
+        (tmp_path / place).write_bytes(content)
+        return pipeline._identity(tfopt.types.Call("backbone", {"net": "MobileNetV2", "weights": str(tmp_path / place)}))
+
+    assert identity("one.h5", b"a") == identity("moved.h5", b"a") != identity("one.h5", b"b")

@@ -25,13 +25,14 @@ def text_of(recipe: Recipe) -> str:
     """
     problems: list[str] = []
     table = _writable(table_of(recipe), "", problems)
-    for index, step in enumerate(recipe.steps):
+    named = {f"steps[{index}]": step for index, step in enumerate(recipe.steps)}
+    for where, step in (({"unfreeze": recipe.unfreeze} if recipe.unfreeze else {}) | named).items():
         fit = step.options.get("fit")
         for name in _UNSAID if fit and recipe.fit else ():
             usual = getattr(recipe.fit, name)
             follows = any(name in names and getattr(fit, key) != getattr(recipe.fit, key) for key, names in FOLLOWERS.items())
             if getattr(fit, name) is None and usual is not None and not follows:
-                problems.append(f"steps[{index}].fit.{name} = None: TOML has no word for it, and left out it would be {usual}")
+                problems.append(f"{where}.fit.{name} = None: TOML has no word for it, and left out it would be {usual}")
     if problems:
         raise RecipeError(f"recipe {shown(recipe.name)}", problems)
     return tomli_w.dumps(table)
@@ -49,20 +50,25 @@ def table_of(recipe: Recipe) -> dict[str, Any]:
         "task": recipe.task and (_table_of_call(recipe.task, recipe) if recipe.task.options else recipe.task.use),
         "model": _table_of_file(recipe.model) if isinstance(recipe.model, ModelFile) else _table_of_call(recipe.model, recipe),
         "fit": recipe.fit and _table_of_fit(recipe.fit, recipe),
+        "unfreeze": recipe.unfreeze and _table_of_options(recipe.unfreeze, recipe),
         "steps": [_table_of_call(step, recipe) for step in recipe.steps],
         "export": {"formats": [_table_of_call(call, recipe) if call.options else call.use for call in recipe.formats]},
         "embeddings": recipe.embeddings,
         "limits": {label: dict(limits) for label, limits in recipe.limits.items()},
     }
-    optional = {"note": "", "quick": False, "task": None, "fit": None, "steps": [], "embeddings": False, "limits": {}}
+    optional = {"note": "", "quick": False, "task": None, "fit": None, "unfreeze": None, "steps": [], "embeddings": False, "limits": {}}
     return {key: value for key, value in table.items() if key not in optional or value != optional[key]}
 
 
 def _table_of_call(call: Call, recipe: Recipe) -> dict[str, Any]:
-    options = {key: _table_of_fit(value, recipe) if isinstance(value, Fit) else value for key, value in call.options.items()}
+    options = _table_of_options(call, recipe)
     if call is recipe.data and options.get("seed") == recipe.seed:
         del options["seed"]  # it came from the recipe's and follows it
     return {"use": call.use, **options}
+
+
+def _table_of_options(call: Call, recipe: Recipe) -> dict[str, Any]:
+    return {key: _table_of_fit(value, recipe) if isinstance(value, Fit) else value for key, value in call.options.items()}
 
 
 def _table_of_file(file: ModelFile) -> dict[str, Any]:

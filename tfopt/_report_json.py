@@ -75,7 +75,8 @@ def recipe_of_tree(tree: Mapping[str, Any]) -> Recipe:
     """
     recipe = pydantic.TypeAdapter(Recipe).validate_python(tree)
     steps = tuple(dataclasses.replace(step, options=_with_fit(step.options)) for step in recipe.steps)
-    return dataclasses.replace(recipe, steps=steps, limits=dict(tree["limits"]))  # validation made 40_000 bytes 40000.0
+    unfreeze = recipe.unfreeze and dataclasses.replace(recipe.unfreeze, options=_with_fit(recipe.unfreeze.options))
+    return dataclasses.replace(recipe, unfreeze=unfreeze, steps=steps, limits=dict(tree["limits"]))  # validation made 40_000 bytes 40000.0
 
 
 def _with_fit(options: Mapping[str, Any]) -> dict[str, Any]:

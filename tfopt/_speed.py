@@ -164,9 +164,9 @@ class _Trial:
         except backend.tensorflow().errors.OpError as error:  # an operation that has no kernel in this way
             log.info("%s can't be computed in %s: %s", self.model.name, other, str(error).partition("\n")[0])
             return best
-        count = max(2, math.ceil(0.3 / longest))
+        count = max(2, math.ceil(0.2 / longest))
         times: dict[Way, list[float]] = {best: [], other: []}
-        for _ in range(3):
+        for _ in range(5):
             for way, run in runs.items():
                 times[way].append(run(count) / count)
         for way, seconds in times.items():

@@ -137,6 +137,7 @@ def check(recipe: Recipe, settings: Settings = []) -> None:  # noqa: B006 - type
                 "train",
                 (_fit_words(it.fit) if it.fit else _UNTRAINED) + ("" if it.strategy.use == "auto" else f", strategy {_words(it.strategy)}"),
             ),
+            *([("then", _words(it.unfreeze))] if it.unfreeze else []),
             *_titled("steps", steps),
             ("export", f"{labels}, of the plain and of the optimized model" if it.steps else labels),
             *_titled("limits", limits),

@@ -36,7 +36,7 @@ from .files import write_atomically
 from .models import MODELS
 from .results import Row, Timing, Verdict
 from .runs import Run, Stage
-from .surgery import copying
+from .surgery import copying, freezing
 from .techniques import LAST, TECHNIQUES, check_layers
 from .types import Artifact, Call, Data, Fit, ModelFile, Recipe, Step
 
@@ -85,7 +85,10 @@ def run(
 def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], deployment.Preprocessing]:
     strategy, data = strategies.picked(recipe.strategy), _data(recipe)
     prepared = deployment.preprocessing_of(data)
-    models = [_train(opened, recipe, data, strategy)]
+    phases = [_train(opened, recipe, data, strategy)]
+    if recipe.unfreeze:
+        phases.append(_unfreeze(opened, recipe, phases[0], data, strategy))
+    models = phases[-1:]
     for number, step in enumerate(recipe.steps, 1):
         models.append(_step(opened, number, step, models[-1], data, strategy))
     embedded = [_embed(opened, recipe, models[0], data)] if recipe.embeddings else []
@@ -100,12 +103,12 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
         rows=_rows(recipe, exports, converted, verified, timed),
         trace=(
             *({"kind": "note", "text": f"{data.name}: {note}"} for note in data.notes),
-            *(entry for stage in (*models, *embedded) for entry in stage.facts["trace"]),
+            *(entry for stage in (*phases, *models[1:], *embedded) for entry in stage.facts["trace"]),
         ),
-        seconds={stage.name: stage.facts["seconds"] for stage in (*models, *embedded, *converted, *verified, timed)},
+        seconds={stage.name: stage.facts["seconds"] for stage in (*phases, *models[1:], *embedded, *converted, *verified, timed)},
         folder=opened.folder,
     )
-    return report, models, prepared
+    return report, [*phases, *models[1:]], prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,27 +150,43 @@ def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
             model = bridge.plain(given or _built(recipe.model, data))
             check_layers(recipe.steps, model)
             if recipe.fit:
-                model = training.train(model, data, _resolved(opened.folder / RESOLVED_FILE, recipe, model, data))
+                model = training.train(model, data, _resolved(opened, recipe, model, data, "fit"))
             loading.save(model, folder / MODEL_FILE)
 
     spec = {
         "data": data.fingerprint,
-        "model": _identity(recipe.model) if isinstance(recipe.model, ModelFile) else dataclasses.asdict(recipe.model),
+        "model": _identity(recipe.model),
         "fit": recipe.fit and dataclasses.asdict(recipe.fit),
         "strategy": dataclasses.asdict(recipe.strategy),
     }
     return opened.stage(_first(recipe), spec, [], make)
 
 
-def _resolved(file: Path, recipe: Recipe, model: Any, data: Data) -> Fit:
-    """The fit without "auto", as the run's folder says, or as is found now and written there before training, so that a run that goes on
-    after an interruption computes as it did before, and the written recipe anywhere.
+def _unfreeze(opened: Run, recipe: Recipe, trained: Stage, data: Data, strategy: Any) -> Stage:
+    """The second phase of transfer learning. What comes out is the trained model of all that follows."""
+    step = recipe.unfreeze
+
+    def make(folder: Path) -> None:
+        with strategy.scope():
+            model = freezing.unfreeze(loading.load(trained.folder / MODEL_FILE), step.options["layers"])
+            fit = _resolved(opened, recipe, model, data, "unfreeze")
+            loading.save(training.train(model, data, fit, name="unfreeze"), folder / MODEL_FILE)
+
+    return opened.stage("unfreeze", dataclasses.asdict(step), [trained], make)
+
+
+def _resolved(opened: Run, recipe: Recipe, model: Any, data: Data, phase: str) -> Fit:
+    """The fit of a phase ("fit" or "unfreeze") without "auto", as the run's folder says, or as is found now and written there before
+    training, so that a run that goes on after an interruption computes as it did before, and the written recipe anywhere.
     """
-    if file.exists():
-        return recipes.read(file).fit
-    fit = training.resolved(model, data, recipe.fit)
-    write_atomically(file, recipes.write(dataclasses.replace(recipe, fit=fit)).encode())
-    return fit
+    file = opened.folder / RESOLVED_FILE
+    known = recipes.read(file) if file.exists() else recipe
+    fit = known.fit if phase == "fit" else known.unfreeze.options["fit"]
+    resolved = training.resolved(model, data, fit)
+    if resolved != fit or known is recipe:
+        changed = resolved if phase == "fit" else dataclasses.replace(known.unfreeze, options={**known.unfreeze.options, "fit": resolved})
+        write_atomically(file, recipes.write(dataclasses.replace(known, **{phase: changed})).encode())
+    return resolved
 
 
 def _first(recipe: Recipe) -> str:
@@ -183,15 +202,24 @@ def _read(file: ModelFile, data: Data) -> Any:
     return model
 
 
-def _identity(file: ModelFile) -> dict[str, Any]:
-    """What the stage's name is made from: the file's content, not its place."""
-    path = Path(file.path)
+def _identity(model: Call | ModelFile) -> dict[str, Any]:
+    """What the stage's name is made from: of a model's file, or of weights, the content, not its place."""
+    if isinstance(model, ModelFile):
+        return {"sha256": _hashes(Path(model.path)), "trust": model.trust}
+    given = dataclasses.asdict(model)
+    weights = model.options.get("weights")
+    if weights not in (None, "imagenet") and Path(weights).is_file():  # else the builder refuses it
+        given["options"]["weights"] = [*_hashes(Path(weights)).values()]
+    return given
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """The SHA-256 of a file, or of each in a folder."""
     files = sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
     try:
-        hashes = {str(inner.relative_to(path)): hashlib.sha256(inner.read_bytes()).hexdigest() for inner in files}
+        return {str(inner.relative_to(path)): hashlib.sha256(inner.read_bytes()).hexdigest() for inner in files}
     except OSError as error:
-        raise UnsupportedModel(f"{file.path}: can't be read ({error.strerror or error}); check the path and its permissions") from error
-    return {"sha256": hashes, "trust": file.trust}
+        raise UnsupportedModel(f"{path}: can't be read ({error.strerror or error}); check the path and its permissions") from error
 
 
 def _step(opened: Run, number: int, step: Step, before: Stage, data: Data, strategy: Any) -> Stage:
@@ -213,7 +241,8 @@ def _embed(opened: Run, recipe: Recipe, trained: Stage, data: Data) -> Stage:
 
 def _exports(recipe: Recipe, models: Sequence[Stage]) -> list[_Export]:
     """Each format of the plain and of the optimized model, the latter's float formats from the last model before `quantize_aware`."""
-    made = [(_first(recipe), *(step.use for step in recipe.steps[:number])) for number in range(len(models))]
+    trained = (_first(recipe), *(["unfreeze"] if recipe.unfreeze else []))
+    made = [(*trained, *(step.use for step in recipe.steps[:number])) for number in range(len(models))]
     last = len(models) - 1
     last_plain = last - 1 if made[last][-1] == LAST else last
     exports = [_Export(f"plain-{conversion.label(f)}", f, models[0], made[0]) for f in recipe.formats]

@@ -27,7 +27,8 @@ from .errors import OptionError, RecipeError, nearest, shown
 from .options import options_of, problem_of_type, problems_with
 from .types import Call, Fit, ModelFile, Recipe, Step, problem_in_fit
 
-_SECTIONS = ("name", "note", "seed", "quick", "strategy", "data", "task", "model", "fit", "steps", "export", "embeddings", "limits")
+_TOP = ("name", "note", "seed", "quick", "strategy", "embeddings")
+_SECTIONS = (*_TOP, "data", "task", "model", "fit", "unfreeze", "steps", "export", "limits")
 _FIT_KEYS = tuple(field.name for field in dataclasses.fields(Fit) if field.name != "seed")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _MISSING = object()
@@ -162,6 +163,7 @@ def _recipe(table: Any, problems: list[str]) -> Recipe | None:
     model = _model(table.get("model", _MISSING), problems)
     base = _fit(table.get("fit", {}), Fit(seed=seed), "fit", problems)
     fit = None if isinstance(model, ModelFile) and "fit" not in table else base
+    unfreeze = _unfreeze(table["unfreeze"], fit, problems) if "unfreeze" in table else None
     steps = _steps(table.get("steps", []), base, problems)
     formats = _formats(table.get("export", {}), problems)
     limits = _limits(table.get("limits", {}), formats, tasks.bounded(task), problems)
@@ -176,6 +178,7 @@ def _recipe(table: Any, problems: list[str]) -> Recipe | None:
         embeddings=embeddings,
         model=model,
         fit=fit,
+        unfreeze=unfreeze,
         steps=steps,
         formats=formats,
         limits=limits,
@@ -194,8 +197,8 @@ def _quick(recipe: Recipe) -> Recipe:
         fit = step.options.get("fit")
         return Step(step.use, {**step.options, "fit": one_epoch(fit)}) if fit else step
 
-    fit = recipe.fit and one_epoch(recipe.fit)
-    return dataclasses.replace(recipe, fit=fit, steps=tuple(map(quick, recipe.steps)), quick=True)
+    fit, unfreeze = recipe.fit and one_epoch(recipe.fit), recipe.unfreeze and quick(recipe.unfreeze)
+    return dataclasses.replace(recipe, fit=fit, unfreeze=unfreeze, steps=tuple(map(quick, recipe.steps)), quick=True)
 
 
 def _model(value: Any, problems: list[str]) -> Call | ModelFile | None:
@@ -297,6 +300,21 @@ def _problem_in_fit(key: str, value: Any) -> str | None:
 @functools.cache
 def _fit_types() -> Mapping[str, Any]:
     return typing.get_type_hints(Fit)
+
+
+def _unfreeze(value: Any, fit: Fit | None, problems: list[str]) -> Step | None:
+    """The second phase of transfer learning; its `fit` builds upon that of the first."""
+    if not isinstance(value, Mapping) or "fit" not in value:
+        problems.append("unfreeze: should be a table that says how to train on, like { layers = 30, fit = { learning_rate = 1e-5 } }")
+        return None
+    if fit is None:
+        problems.append("unfreeze: is the second phase of training, and the recipe has no first; add a table [fit]")
+        return None
+    _refuse_unknown(value, ("layers", "fit"), "unfreeze", problems)
+    layers = value.get("layers", "all")
+    if problem := problem_of_type(int | str | list[str], layers):
+        problems.append(f"unfreeze.layers = {shown(layers)}: {problem}")
+    return Step("unfreeze", {"layers": layers, "fit": _fit(value["fit"], fit, "unfreeze.fit", problems)})
 
 
 def _steps(value: Any, fit: Fit, problems: list[str]) -> tuple[Step, ...]:

@@ -21,7 +21,7 @@ from .tracing import record
 from .types import Data, Fit
 
 
-def train(model: Any, data: Data, fit: Fit, *, callbacks: Sequence[Any] = ()) -> Any:
+def train(model: Any, data: Data, fit: Fit, *, callbacks: Sequence[Any] = (), name: str = "train") -> Any:
     """Trains a copy of the model and returns it; the model itself stays as it is.
 
     Args:
@@ -29,6 +29,7 @@ def train(model: Any, data: Data, fit: Fit, *, callbacks: Sequence[Any] = ()) ->
       data: where the examples come from; the validation set decides when to stop.
       fit: how to train.
       callbacks: the user's own, of tf_keras; see docs/training.md for what they find.
+      name: of the curve in the report.
 
     Raises:
       DataError: the model does not fit the data.
@@ -40,7 +41,7 @@ def train(model: Any, data: Data, fit: Fit, *, callbacks: Sequence[Any] = ()) ->
     model = copying.copy_of(model)
     fit = resolved(model, data, fit, callbacks=callbacks)
     trained = model if fit.precision == "float32" else precision.mixed(model, fit.precision)
-    fit_in_place(trained, data, fit, name="train", users=callbacks, way=_speed.way_of(fit))
+    fit_in_place(trained, data, fit, name=name, users=callbacks, way=_speed.way_of(fit))
     if trained is not model:
         model.set_weights(trained.get_weights())
     return model

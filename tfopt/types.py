@@ -320,6 +320,7 @@ class Recipe:
       name: names the run's folder; letters, digits, dot, dash and underscore.
       data, model, strategy: calls into the tables of the same names; the model may be a file instead.
       fit: how the model is first trained; None where one from a file is taken as it is.
+      unfreeze: the second phase of transfer learning: the `layers` that are thawed then, as of `tfopt.unfreeze`, and a `fit`; or None.
       steps: the techniques, in order.
       task: what is learnt from the data, and which score counts, a call into TASKS; None for the data's own.
       embeddings: the layer whose embeddings the report shows, by name; True for what the last layer with weights is given.
@@ -343,6 +344,7 @@ class Recipe:
     quick: bool = False
     task: Call | None = None
     embeddings: str | bool = False
+    unfreeze: Step | None = None
 
 
 @dataclass(frozen=True)
