@@ -42,6 +42,14 @@ def without_blocks(page):
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
+@having("python")
+def test_what_examples_name_of_tfopt_is_there_after_import_tfopt_alone(page):
+    """Examples run in one process, in which other tests have loaded modules that `import tfopt` does not."""
+    named = {name for block in blocks(page, "python") for name in re.findall(r"(?<![\w.\"'/-])tfopt\.(\w+)", block)}
+    imported = {name for block in blocks(page, "python") for name in re.findall(r"^import tfopt\.(\w+)", block, re.MULTILINE)}
+    assert named - imported <= set(tfopt.__all__)
+
+
 class Prompt(code.InteractiveConsole):
     """Python's prompt, at which every error is raised."""
 

@@ -313,6 +313,13 @@ def test_a_loss_of_the_users_own_is_taken(ink):
     tfopt.train(net((8, 8, 1), flat(), dense(1)), tasks.regression(ink, loss="huber"), Fit(epochs=1))
 
 
+def test_a_loss_of_indices_is_refused_where_labels_are_mixed(digits):
+    x, y = pictures(digits)
+    data = tasks.classification(tfopt.datasets.arrays(x=x, y=y, preprocess=["mixup"]), loss="sparse_categorical_crossentropy")
+    with pytest.raises(OptionError, match=r"shares of the classes \(mixup, cutmix\); use 'categorical_crossentropy'"):
+        tfopt.train(tfopt.models.linear(data.input_shape, 10), data, tfopt.Fit(epochs=1))
+
+
 @pytest.mark.parametrize("loss", ["categorical_focal_crossentropy", "sparse_categorical_crossentropy", "kl_divergence"])
 def test_losses_of_shares_and_of_indices_are_taken_by_name(digits, loss):
     data = tasks.classification(digits, loss=loss)

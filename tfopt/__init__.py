@@ -59,7 +59,7 @@ _HOMES = {
     "unfreeze": "surgery.freezing",
     "verify": "verification",
 }
-_MODULES = ("datasets", "models", "strategies", "tasks", "techniques")
+_MODULES = ("datasets", "models", "pipelines", "preprocessing", "strategies", "tasks", "techniques")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

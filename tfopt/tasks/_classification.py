@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from . import _endings, _metrics, _task
 from ._task import Metric, Task, mean_of
 
@@ -73,6 +73,11 @@ class Classification(Task):
             raise DataError(
                 f"model {model.name!r} has one output, and the labels of {self.data.name!r} are shares of two classes; "
                 f"end it in {self.ending}"
+            )
+        if soft and not smoothing and str(self.data.loss).startswith("sparse_"):
+            raise OptionError(
+                f"loss = {self.data.loss!r}: takes class indices, and the labels of {self.data.name!r} become shares of the classes (mixup, "
+                f"cutmix); use {self.data.loss.removeprefix('sparse_')!r}, or leave loss out"
             )
         usual = "binary_crossentropy" if alone else "categorical_crossentropy" if soft else "sparse_categorical_crossentropy"
         return _task.keras_loss(self.data, usual, from_logits=activation == "linear", label_smoothing=smoothing)
