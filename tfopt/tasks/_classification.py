@@ -76,8 +76,8 @@ class Classification(Task):
             )
         if soft and not smoothing and str(self.data.loss).startswith("sparse_"):
             raise OptionError(
-                f"loss = {self.data.loss!r}: takes class indices, and the labels of {self.data.name!r} become shares of the classes (mixup, "
-                f"cutmix); use {self.data.loss.removeprefix('sparse_')!r}, or leave loss out"
+                f"loss = {self.data.loss!r}: takes class indices, and the labels of {self.data.name!r} become shares of the classes "
+                f"(mixup, cutmix); use {self.data.loss.removeprefix('sparse_')!r}, or leave loss out"
             )
         usual = "binary_crossentropy" if alone else "categorical_crossentropy" if soft else "sparse_categorical_crossentropy"
         return _task.keras_loss(self.data, usual, from_logits=activation == "linear", label_smoothing=smoothing)
