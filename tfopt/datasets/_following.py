@@ -43,9 +43,7 @@ def divided(found: Parts, *, validation: float, test: float, seed: int, source: 
     return numbers
 
 
-def cut_off(texts: Sequence[str], length: int, unit: text.Unit, option: str, what: str) -> list[str]:
-    """A note, where texts are longer than there is room for."""
-    count = sum(len(text.tokens(one, unit)) >= length for one in texts)
-    return (
-        [f"{count:,} of {len(texts):,} {what} have more than {option} - 1 = {length - 1} {unit}; their ends were cut off"] if count else []
-    )
+def cut_off(texts: Sequence[str], most: int, unit: text.Unit, room: str, what: str) -> list[str]:
+    """A note, where texts have more words (or characters) than `most`, which is what `room` says."""
+    count = sum(len(text.tokens(one, unit)) > most for one in texts)
+    return [f"{count:,} of {len(texts):,} {what} have more than {room} = {most} {unit}; their ends were cut off"] if count else []

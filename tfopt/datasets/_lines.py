@@ -65,7 +65,7 @@ def text_lines(
         classes=vocabulary[1:],
         task="generation",
         source=_text.facts(vocabulary, length, unit),
-        notes=_following.cut_off(texts, length, unit, "length", "lines"),
+        notes=_following.cut_off(texts, length - 1, unit, "length - 1", "lines"),
         seed=seed,
         calibration=calibration,
         preprocess=preprocess,

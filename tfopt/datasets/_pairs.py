@@ -191,8 +191,8 @@ def _built(
     before, y = _following.sequences(targets, symbols, lengths[1], units[1])
     notes = [
         *notes,
-        *_following.cut_off(texts, lengths[0] + 1, units[0], "length", "texts"),
-        *_following.cut_off(targets, lengths[1], units[1], "target_length", "targets"),
+        *_following.cut_off(texts, lengths[0], units[0], "length", "texts"),
+        *_following.cut_off(targets, lengths[1] - 1, units[1], "target_length - 1", "targets"),
     ]
     facts = {"text": _text.facts(words, lengths[0], units[0]), BEFORE: _text.facts(symbols, lengths[1], units[1])}
     parts = {part: ({"text": x[at], BEFORE: before[at]}, y[at]) for part, at in numbers.items()}
