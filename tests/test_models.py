@@ -30,6 +30,7 @@ CASES = {
     "conv1d": [(SERIES, {}), (TOKENS, SMALL)],
     "conv3d": [((4, 8, 8, 3), {"width": 4})],
     "convnet": [(IMAGE, {}), ((4, 4, 1), {"blocks": 4, "dropout": 0.5})],
+    "ctc": [((32, 8, 1), {"width": 8, "blocks": 1}), ((32, 8, 1), {"width": 8, "blocks": 1, "units": 4, "dropout": 0.0})],
     "densenet": [(IMAGE, {"blocks": [2, 2], "growth": 4}), ((64, 64, 3), {"blocks": [1, 1], "growth": 4})],
     "dscnn": [((49, 10, 1), {"width": 8})],
     "efficientnet_lite": [((32, 32, 3), {}), ((64, 64, 3), {"version": 1, "dropout": 0.2})],
@@ -51,6 +52,8 @@ CASES = {
         (IMAGE, {"depth": 18, "width": 4}),
         ((64, 64, 3), {"depth": 50, "width": 4, "version": 2}),
     ],
+    "seq2seq": [({"text": (8,), "before": (6,)}, {"width": 8, "encoder": 1, "decoder": 1, "heads": 2, **SMALL})],
+    "tcn": [(TOKENS, {"width": 8, "blocks": 3, **SMALL}), (TOKENS, {"width": 8, "blocks": 2, "size": 5, "dropout": 0.0, **SMALL})],
     "textcnn": [(TOKENS, SMALL), (SERIES, {"sizes": [3], "dropout": 0.0})],
     "transformer": [(TOKENS, SMALL), (SERIES, {"dropout": 0.0})],
     "two_input": [
@@ -65,11 +68,25 @@ EVERY = [pytest.param(name, *case, id=f"{name}-{number}") for name, cases in CAS
 IN_FLOAT = {
     "bilstm": {"bilstm1", "bilstm2"},
     "conv3d": {f"{kind}{number}" for kind in ("conv", "relu") for number in (1, 2, 3)},
+    "ctc": {"lstm"},
     "gru": {"gru1"},
     "lstm": {"lstm1", "lstm2"},
     "transformer": {"norm", *(f"block{number}_norm{which}" for number in (1, 2) for which in (1, 2))},
     "vit": {"norm", *(f"block{number}_norm{which}" for number in (1, 2) for which in (1, 2))},
 }
+
+
+# What those put out that give no (classes,).
+OUTPUTS = {
+    "autoencoder": lambda shape: shape,
+    "ctc": lambda shape: (shape[0] // 2, 8),
+    "seq2seq": lambda shape: (*shape["before"], 7),
+    "tcn": lambda shape: (shape[0], 7),
+}
+
+
+def stays_in_float(name, given):
+    return name in IN_FLOAT and (name != "ctc" or "units" in given)
 
 
 def built(name, shape, given, classes=7):
@@ -110,12 +127,12 @@ def test_the_published_nets_have_their_published_sizes(name, given, parameters):
 def test_two_builds_have_the_same_names(name, shape, given):
     first, second = (built(name, shape, given) for _ in range(2))
     assert [w.name for w in first.weights] == [w.name for w in second.weights]
-    assert first.output_shape == ((None, *shape) if name == "autoencoder" else (None, 7))
+    assert first.output_shape == (None, *OUTPUTS.get(name, lambda shape: (7,))(shape))
     assert not any(type(layer).__name__ in ("Lambda", "TFOpLambda", "SlicingOpLambda") for layer in first.layers)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "linear"])
-@pytest.mark.parametrize("name", sorted({*CASES} - {"autoencoder"}))
+@pytest.mark.parametrize("name", sorted({*CASES} - {*OUTPUTS}))
 def test_every_builder_has_the_other_ends(name, activation):
     shape, given = CASES[name][0]
     model = built(name, shape, {**given, "activation": activation}, classes=3)
@@ -164,6 +181,15 @@ def test_every_layer_is_quantized_or_known_to_stay_float(name, shape, given):
 def data_for(name, shape):
     """Examples of this shape, for the builder's task: of texts word indices below 50, else numbers of a normal distribution."""
     generator = np.random.default_rng(0)
+    tasks_of = {"ctc": "transcription", "seq2seq": "sequence_to_sequence", "tcn": "generation"}
+    if name in tasks_of:
+        length = {"ctc": 3, "seq2seq": 6}.get(name) or shape[0]
+        y = generator.integers(0, 7, (60, length))
+        before = np.pad(y + 1, ((0, 0), (1, 0)))[:, :-1]
+        x = {"seq2seq": lambda: {"text": generator.integers(0, 50, (60, *shape["text"])), "before": before}, "tcn": lambda: before}
+        x = x.get(name, lambda: generator.normal(size=(60, *shape)))()
+        names = ["[END]", *"abcdef"]
+        return tfopt.datasets.arrays(x=x, y=y, calibration=20, task=tasks_of[name], classes=names)
 
     def some(shape, is_text):
         if is_text:
@@ -193,7 +219,7 @@ QUICK = {"autoencoder-0", "convnet-0", "mlp-0", "resnet-0", "mobilenet-1"}
 )
 def test_each_goes_the_whole_way_to_int8(name, shape, given):
     measured, outputs, expected = int8_of(name, shape, given)
-    assert measured.int8_operations > 0 and bool(measured.float_operations) == (name in IN_FLOAT)
+    assert measured.int8_operations > 0 and bool(measured.float_operations) == stays_in_float(name, given)
     assert outputs.shape == expected.shape
 
 
@@ -252,7 +278,11 @@ def test_examples_that_are_no_images_are_refused(name):
         ("two_input", (8,), {}, "shapes of two inputs by name"),
         ("two_input", {"a": (8,), "b": (8, 8, 8, 8)}, {}, "the input 'b' is"),
         ("two_input", {"a": (8,), "b": (8,)}, {"texts": ["c"]}, "no input 'c', but a, b"),
-        *((name, {"a": (8,), "b": (8,)}, {}, f"{name} takes one input") for name in sorted({*CASES} - {"two_input"})),
+        ("ctc", (32, 8), {}, r"ctc takes features of sound \(frames, bins, 1\), the examples are \(32, 8\); put log_mel"),
+        ("tcn", (8, 3), {}, r"tcn takes indices of symbols \(length,\), the examples are \(8, 3\)"),
+        ("seq2seq", (8,), {}, r"takes the inputs 'text' and 'before', .* the examples are \(8,\); tfopt.datasets.text_pairs"),
+        ("seq2seq", {"text": (8,), "before": (8, 2)}, {}, "takes the inputs 'text' and 'before'"),
+        *((name, {"a": (8,), "b": (8,)}, {}, f"{name} takes one input") for name in sorted({*CASES} - {"two_input", "seq2seq"})),
     ],
 )
 def test_examples_of_another_shape_are_refused(name, shape, given, message):

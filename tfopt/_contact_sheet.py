@@ -173,6 +173,9 @@ def _title(data: Data, y: Any) -> str:
         return ", ".join(f"{one:.4g}" for one in np.ravel(y)[:3])
     if data.task == "multi_label":
         return _short(", ".join(_class(data, at) for at in np.flatnonzero(y)) or "none")
+    if np.ndim(y) and y.dtype.kind == "i":  # a sequence
+        names = [_class(data, label) for label in y if label >= 0]
+        return _short(("" if all(len(name) == 1 for name in names) else " ").join(names))
     if np.ndim(y):  # shares of the classes, as mixing makes them
         shares = [(float(y[at]), at) for at in np.argsort(-y)[:2] if y[at] > 0.01]
         return _short(

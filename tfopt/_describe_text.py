@@ -30,6 +30,8 @@ def _counts(it: Description) -> list[str]:
     rows = [["all", *(f"{count:,}" for count in it.examples.values())]]
     if it.boxes:
         rows.append(["all boxes", *(f"{one.count:,}" for one in it.boxes)])
+    if it.counted == "symbols":
+        rows.append(["all symbols", *(f"{sum(of[split] for of in it.classes.values()):,}" for split in it.examples)])
     names = list(it.classes)
     if len(names) > _CLASSES:
         names.sort(key=lambda name: -it.classes[name]["train"])
@@ -41,8 +43,7 @@ def _counts(it: Description) -> list[str]:
             rows.append([f"  {_one_line(name)}", *(f"{count:,}" for count in it.classes[name].values())])
     lines = _table(["examples", *it.examples], rows, "lrrr")
     if it.imbalance is not None:
-        what = "boxes" if it.task == "detection" else "examples"
-        lines.append(f"The most frequent class has {it.imbalance:.2f} times the {what} of the least frequent one, in train.")
+        lines.append(f"The most frequent class has {it.imbalance:.2f} times the {it.counted} of the least frequent one, in train.")
     return lines
 
 

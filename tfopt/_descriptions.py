@@ -10,6 +10,8 @@ from typing import Any
 from . import _contact_sheet, _describe_text
 from .types import Data
 
+SEQUENCES = ("transcription", "sequence_to_sequence", "generation")  # tasks whose y are class indices in their order
+
 
 @dataclass(frozen=True)
 class Values:
@@ -128,8 +130,8 @@ class Description:
     Attributes:
       name, task: as of `Data`.
       examples: split -> how many.
-      classes: class -> split -> how many examples (of a detection set: boxes) are of it.
-      imbalance: how many times as many examples (boxes) the most frequent class has as the least frequent one, in train; None without
+      classes: class -> split -> how many examples are of it; of a detection set boxes, of a set of sequences symbols.
+      imbalance: how many times as many of these the most frequent class has as the least frequent one, in train; None without
         classes, or where one has none.
       values, copies, target, words, boxes: what the classes of these names say; where it does not apply, empty. `copies` has an entry
         for each two splits that share examples, and one for train and itself.
@@ -153,6 +155,11 @@ class Description:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     data: Data = field(repr=False, compare=False)
+
+    @property
+    def counted(self) -> str:
+        """What the numbers of `classes` are of."""
+        return {"detection": "boxes", **dict.fromkeys(SEQUENCES, "symbols")}.get(self.task, "examples")
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain dicts, lists, strings and numbers: what `tfopt data --json` prints."""

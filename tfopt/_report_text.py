@@ -156,8 +156,7 @@ def notes(report: Report) -> list[str]:
         verdict, timing = report.rows[0].verdict, report.rows[0].timing
         unit = ", interval and drop in percent points" if verdict.share else ""
         unit += "" if verdict.greater_is_better else ", the smaller the better"
-        answers = "with the trained Keras model's answers" if verdict.per_class else "R2 as a prediction of the trained model's outputs"
-        sentences.append(f"{verdict.metric} on {verdict.examples:,} test examples{unit}; agrees: {answers}.")
+        sentences.append(f"{verdict.metric} on {verdict.examples:,} test examples{unit}; agrees: {verdict.agrees}.")
         how = f"{timing.threads} thread{'s' * (timing.threads != 1)}, {timing.runtime}, {timing.machine}"
         sentences.append(f"ms: median of {len(timing.samples_ms):,} inferences after {timing.warmup:,} to warm up, {how}.")
     uncounted = sorted({kind for row in report.rows for kind in row.measures.uncounted})

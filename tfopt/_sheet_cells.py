@@ -124,7 +124,8 @@ def _cut(text: str, length: int) -> str:
 
 def _words(axes: Any, values: np.ndarray, facts: Mapping[str, Any], limits: Limits) -> None:
     words = [_word(index, facts) for index in values.tolist() if index != facts.get("padding", 0)]
-    text = "\n".join(textwrap.wrap(" ".join(words), 36, max_lines=7, placeholder=" ...")) or "(no words)"
+    between = "" if all(len(word) == 1 for word in words) else " "
+    text = "\n".join(textwrap.wrap(between.join(words), 36, max_lines=7, placeholder=" ...")) or "(no words)"
     axes.text(0.02, 0.95, text, fontsize=7, va="top", transform=axes.transAxes, parse_math=False)
 
 

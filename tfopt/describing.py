@@ -215,16 +215,19 @@ def _warnings(it: Description, outside: Mapping[str, int]) -> Iterator[str]:
 
 
 def _about_classes(it: Description, outside: Mapping[str, int]) -> Iterator[str]:
-    what = "boxes" if it.task == "detection" else "examples"
+    what = it.counted
+    of_text = it.task in ("sequence_to_sequence", "generation")  # whose symbols are rare or frequent by nature
     for split, count in outside.items():
         if count:
             yield f"{split}: {count:,} labels are the index of no class (should be 0 to {len(it.classes) - 1})"
     for split, examples in it.examples.items():
         absent = [name for name, of in it.classes.items() if not of[split]]
-        if examples and absent and (it.task != "anomaly_detection" or split == "test"):  # which is trained on normal examples only
+        if (
+            examples and absent and not of_text and (it.task != "anomaly_detection" or split == "test")
+        ):  # which is trained on normal examples only
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
             yield f"{split}: no {what} of {', '.join(map(repr, absent[:5]))}{more}"
-    if it.imbalance is not None and it.imbalance > IMBALANCED:
+    if it.imbalance is not None and it.imbalance > IMBALANCED and not of_text:
         most, least = (by(it.classes, key=lambda name: it.classes[name]["train"]) for by in (max, min))
         yield (
             f"imbalance: train has {it.imbalance:.1f} times as many {what} of {most!r} as of {least!r} (warned above {IMBALANCED}); "

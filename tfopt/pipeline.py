@@ -138,9 +138,10 @@ def _data(recipe: Recipe) -> Data:
 def _built(model: Call, data: Data) -> Any:
     """A model for data. The activation at its end, and of texts the size of the vocabulary, are known where the recipe says no others."""
     builder, task = MODELS[model.use], tasks.of(data)
-    known = {"activation": task.activation, "words": len(data.source.get("vocabulary", ()))}
+    text = data.source.get("text", data.source)  # of several inputs the one of that name
+    known = {"activation": task.activation, "words": len(text.get("vocabulary", ())) if isinstance(text, Mapping) else 0}
     known = {name: value for name, value in known.items() if name in options.options_of(builder) and value}
-    return builder(data.input_shape, task.outputs()[0][0], **{**known, **model.options})
+    return builder(data.input_shape, task.units, **{**known, **model.options})
 
 
 def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:

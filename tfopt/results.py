@@ -20,7 +20,9 @@ class Verdict:
       interval: the score's 95 % confidence interval (low, high).
       baseline: the same score of the trained Keras model before any step.
       agreement: how far both say the same, from 0 to 1: for classes the share of examples (of labels, where several are given at once), for
-        numbers R2 of the file's outputs as a prediction of the model's.
+        numbers R2 of the file's outputs as a prediction of the model's; for sequences the share of those that are the same, for the next
+        symbol of a text the share of places.
+      agrees: the same in words.
       largest_error: the largest |difference| between any of their outputs, in the units of the model's output.
       examples: how many test examples were run.
       broken: a sentence for each limit that is broken.
@@ -41,6 +43,7 @@ class Verdict:
     broken: tuple[str, ...] = ()
     greater_is_better: bool = True
     share: bool = True
+    agrees: str = field(default="with the trained Keras model's answers", repr=False)
     metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
     per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
     confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)

@@ -83,7 +83,7 @@ def _reference(outputs: np.ndarray, truth: Any, task: tasks.Task) -> Reference:
 def _over_test(run: Callable[[Any], np.ndarray], data: Data, task: tasks.Task) -> tuple[np.ndarray, Any]:
     """The outputs for the test set, and what they are compared with."""
     with pipelines.failures_named(data.test):
-        parts = [(run(x), task.truth(x, y)) for x, y in pipelines.batches(data.test, BATCH).as_numpy_iterator()]
+        parts = [(task.predict(run, x), task.truth(x, y)) for x, y in pipelines.batches(data.test, BATCH).as_numpy_iterator()]
     if not parts:
         raise DataError(f"{data.name}: {_EMPTY}")
     outputs, truths = zip(*parts, strict=True)
@@ -131,6 +131,7 @@ def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:
         examples=len(outputs),
         greater_is_better=scores.greater_is_better,
         share=scores.share,
+        agrees=task.agrees,
         metrics=scores.metrics,
         per_class=scores.per_class,
         confusion=scores.confusion,
@@ -187,7 +188,7 @@ def _check_fits(session: Session, data: Data, task: tasks.Task) -> None:
     takes, gives = [port.shape[1:] for port in session.inputs], [port.shape[1:] for port in session.outputs]
     if takes != shapes:
         problem = f"takes {_shapes(takes)}, the examples of {data.name} are {_shapes(shapes)}"
-    elif len(gives) != 1 or gives[0] not in task.outputs():
+    elif len(gives) != 1 or not task.accepts(gives[0]):
         of_classes = f"has {data.num_classes} classes" if data.classes else f"is for {data.task}"
         problem = f"puts out {_shapes(gives)}, {data.name} {of_classes} and needs {' or '.join(map(str, task.outputs()))}"
     else:

@@ -15,7 +15,9 @@ from ._digits import digits
 from ._fashion import fashion_mnist
 from ._idx import idx
 from ._images import image_folder
+from ._lines import text_lines
 from ._memory import arrays
+from ._pairs import number_words, text_pairs
 from ._series import time_series
 from ._text import text_file, text_folder
 from ._tfds_source import tfds
@@ -33,8 +35,11 @@ DATASETS = {
     "fashion_mnist": fashion_mnist,
     "idx": idx,
     "image_folder": image_folder,
+    "number_words": number_words,
     "text_file": text_file,
     "text_folder": text_folder,
+    "text_lines": text_lines,
+    "text_pairs": text_pairs,
     "tfds": tfds,
     "tfrecord": tfrecord,
     "time_series": time_series,

@@ -1,10 +1,11 @@
-"""Sounds in WAV files, with the class in the name of a file or of its folder."""
+"""Sounds in WAV files, with the class in the name of a file or of its folder; alone, or joined into sequences."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +18,9 @@ from ..errors import DataError, OptionError, shown
 from ..pipelines import Rows
 from ..preprocessing import _wav
 from ..types import Data
-from . import _building, _files, _folders, _labels, _unpacking
+from . import _building, _files, _folders, _joined, _labels, _unpacking
 from ._building import Cache, Count, Preprocess, Seed, Share
+from ._joined import Joined
 from ._labels import PARTS
 
 WAV, OTHER_SOUNDS = {".wav", ".wave"}, {".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma"}
@@ -40,11 +42,12 @@ def _with_label(pattern: str) -> str:
 
 @dataclass(frozen=True)
 class _File:
-    """A file, its label, and the part that its folder says."""
+    """A file, its label, the part that its folder says, and whose voice it is, where the pattern has a group for that."""
 
     path: Path
     label: str
     part: str
+    speaker: str = ""
 
 
 @options.checked
@@ -56,6 +59,8 @@ def audio_folder(
     pattern: Annotated[str, AfterValidator(_with_label), "regular expression with a group label"] | None = None,
     test_pattern: Annotated[str, AfterValidator(_compiled), "regular expression"] | None = None,
     corrupt: _folders.Tolerated = 0.05,
+    joined: Joined | None = None,
+    rounds: Count = 1,
     validation: Share = 0.15,
     test: Share = 0.2,
     seed: Seed = 0,
@@ -74,22 +79,28 @@ def audio_folder(
       pattern: a regular expression for the whole name of a file, with a group `label`; files that it does not fit are left out.
       test_pattern: one for the whole names of the files that are the test set.
       corrupt: up to this share of the files may be unreadable; they are left out and named in the data's notes.
+      joined: the fewest and the most recordings, such as [2, 4], that are joined into one, for the task `transcription`: recordings of one
+        part, and of one speaker where the pattern has a group `speaker`, in an order drawn by `seed`, one right behind the other. y is then
+        (most,) int32, their classes, filled up with -1. Sequences that are longer than `seconds` are left out.
+      rounds: how often the training recordings are dealt out anew into sequences; those of validation and test are once.
       validation, test: the shares that are drawn for these parts, stratified, by `seed`, where neither a folder nor `test_pattern` says.
       preprocess: such as `["log_mel"]` for a model of images; without a step that makes features, the model gets the wave.
 
     >>> tfopt.datasets.audio_folder(folder="fsdd.zip", rate=8000, pattern=r"(?P<label>\d)_\w+_\d+\.wav", test_pattern=r".*_[0-4]\.wav")
 
     Raises:
-      OptionError: two ways of saying what the test set is. DataError: there are no WAV files, no classes or only one, too few of a class,
-      or too many unreadable files.
+      OptionError: `rounds` without `joined`; two ways of saying what the test set is. DataError: there are no WAV files, no classes or only
+      one, too few of a class, or too many unreadable files.
     """
     samples = round(rate * seconds)
     if not samples:
         raise OptionError(f"seconds = {seconds:g}: not one sample at rate = {rate}; give more")
+    if rounds > 1 and joined is None:
+        raise OptionError(f"rounds = {rounds}: says how often recordings are joined anew; say joined, such as [2, 4], or leave it out")
     where = _files.existing_folder(_unpacking.folder_of(folder))
     found, notes = _found(where, pattern)
     files, sounds, damaged = _readable(_ordered(found, test_pattern), corrupt, where)
-    notes += damaged + _long(sounds, seconds)
+    notes += damaged + ([] if joined else _long(sounds, seconds))
     fix = "name the folder of several classes, or give a pattern"
     names = _labels.names_of([file.label for file in files], str(folder), fix, () if pattern else _class_folders(where))
     rows, sizes = _rows(files, sounds, names, where, rate, samples, cache), Counter(file.part for file in files)
@@ -97,9 +108,20 @@ def audio_folder(
         _labels.check_enough(rows.y, names, str(folder), "give more, or leave the class out")
     numbers = _labels.divided(rows.y, {**dict.fromkeys(PARTS, 0), **sizes}, validation=validation, test=test, seed=seed, source=str(folder))
     notes += _labels.missing_classes({part: rows.y[numbers[part]] for part in numbers}, names, str(folder))
+    parts = {part: rows.take(numbers[part]) for part in numbers}
+    if joined:
+        speakers, lengths = np.array([file.speaker for file in files]), _joined.lengths(sounds, rate)
+        read = _joined.reader(_wav.kinds_of(sounds), rate, samples)
+        for part, at in numbers.items():
+            rng = np.random.default_rng([seed, PARTS.index(part)])
+            dealt = [_joined.dealt(at, speakers[at], joined, rng) for _ in range(rounds if part == "train" else 1)]
+            sequences, note = _fitting(np.concatenate(dealt), lengths, samples, part, len(at))
+            parts[part] = _in_sequence(rows, sequences, read)
+            notes.append(note)
     return _building.build(
         Path(folder).name.partition(".")[0] or where.name,
-        {part: rows.take(numbers[part]) for part in numbers},
+        parts,
+        task="transcription" if joined else "classification",
         classes=names,
         seed=seed,
         calibration=calibration,
@@ -130,6 +152,35 @@ def _rows(
     )
 
 
+# Sequences of them.
+
+
+def _fitting(sequences: np.ndarray, lengths: np.ndarray, samples: int, part: str, count: int) -> tuple[np.ndarray, str]:
+    """The sequences that are no longer than `samples`, and a note that says what was made."""
+    whole = np.where(sequences >= 0, lengths[sequences], 0).sum(axis=1)
+    fits, longest = whole <= samples, int(whole.max(initial=0))
+    if not fits.any():
+        raise DataError(
+            f"joined: {part} has {count} recordings, and no sequence of them that is short enough; give more recordings, fewer of them "
+            "for a sequence, or more seconds"
+        )
+    note = f"derived: the {count:,} recordings of {part} were joined into {fits.sum():,} sequences"
+    more = f"; {(~fits).sum():,} more would be longer than the {samples:,} samples that there are (up to {longest:,}), and were left out"
+    return sequences[fits], note + more * (not fits.all())
+
+
+def _in_sequence(rows: Rows, sequences: np.ndarray, read: Callable) -> Rows:
+    """Recordings that follow each other, as one example; y the classes of all."""
+    marks = ["\n".join(rows.marks[number] for number in sequence if number >= 0) for sequence in sequences]
+    return dataclasses.replace(
+        rows,
+        x=_joined.rows_of(rows.x, sequences),
+        y=np.where(sequences >= 0, rows.y[sequences], _joined.NONE).astype(np.int32),
+        read=read,
+        marks=np.array(marks, object),
+    )
+
+
 # Which files there are, of which class, and for which part.
 
 
@@ -140,8 +191,9 @@ def _found(where: Path, pattern: str | None) -> tuple[list[_File], list[str]]:
         for path in _folders.files_below(root):
             suffix = path.suffix.lower()
             if suffix in WAV:
-                label = _label_in_name(path, pattern) if pattern else _label_of_folder(path, root)
-                (files if label else unlabelled).append(_File(path, label or "", part))
+                named = _in_name(path, pattern) if pattern else {"label": _label_of_folder(path, root)}
+                label, speaker = (named.get(group) or "" for group in ("label", "speaker"))
+                (files if label else unlabelled).append(_File(path, label, part, speaker))
             elif suffix in OTHER_SOUNDS:
                 others[suffix] += 1
     if not files:
@@ -154,9 +206,10 @@ def _found(where: Path, pattern: str | None) -> tuple[list[_File], list[str]]:
     return files, notes
 
 
-def _label_in_name(path: Path, pattern: str) -> str | None:
+def _in_name(path: Path, pattern: str) -> Mapping[str, str | None]:
+    """The pattern's groups by name."""
     fits = re.fullmatch(pattern, path.name)
-    return fits and fits["label"]
+    return fits.groupdict() if fits else {}
 
 
 def _label_of_folder(path: Path, root: Path) -> str | None:
@@ -193,7 +246,7 @@ def _ordered(files: Sequence[_File], test_pattern: str | None) -> list[_File]:
             raise OptionError(
                 "test_pattern: the data has a folder named test as well, and only one can say what is the test set; leave it out"
             )
-        files = [_File(file.path, file.label, "test" if re.fullmatch(test_pattern, file.path.name) else file.part) for file in files]
+        files = [dataclasses.replace(file, part="test") if re.fullmatch(test_pattern, file.path.name) else file for file in files]
         if not any(file.part == "test" for file in files):
             raise DataError(
                 f"test_pattern = {shown(test_pattern)}: fits none of {len(files):,} WAV files, such as {shown(files[0].path.name)}; it has "

@@ -23,7 +23,7 @@ def arrays(
     *,
     x: str | Path | np.ndarray | dict[str, str | Path | np.ndarray],
     y: str | Path | np.ndarray | None = None,
-    task: _targets.Task = "classification",
+    task: _targets.OfArrays = "classification",
     classes: list[str] | tuple[str, ...] | None = None,
     name: str = "arrays",
     validation: Share = 0.15,
@@ -38,7 +38,8 @@ def arrays(
     x: (n, ...) uint8, scaled to 0..1, or floats or int32 or int64 (word indices), taken as they are; for a model of several inputs a
     dict of such, by the names of the model's inputs. y: (n,) integers, the indices of `classes`; without `classes`, as many as the
     largest label says, named by their index. With task = "regression" y are the numbers to learn, (n,) or (n, k); with task = "multi_label"
-    (n, classes) of 0 and 1.
+    (n, classes) of 0 and 1; with task = "transcription", "sequence_to_sequence" or "generation" (n, length) integers, indices of classes
+    in their order, filled up with -1.
 
     A .npz file holds x and y; or x_train and y_train and, where these parts are given, x_validation, y_validation, x_test and y_test, as
     Keras's mnist.npz does. Parts that are not given are split off, as shares `validation` and `test` by `seed`, as in `digits`.
@@ -106,13 +107,19 @@ def _names(found: Mapping[str, Part], task: str, classes: Sequence[str] | None, 
         return ()
     if task == "multi_label":
         return _targets.several(found["train"][1], classes, y_name)[1]
+    if task in _targets.SEQUENCES:
+        return max((_targets.sequences(y, classes, y_name)[1] for _, y in found.values()), key=len)
     return max((_targets.numbered(y, y_name) for _, y in found.values()), key=len) if classes is None else tuple(classes)
 
 
 def _checked(x: Any, y: np.ndarray, task: str, num_classes: int, *, y_name: str, **known: Any) -> Part:
     if task == "classification":
         return _building.check_examples(x, y, num_classes, y_name=y_name, **known)
-    learnt = _targets.numbers(y, y_name) if task == "regression" else _targets.several(y, [""] * num_classes, y_name)[0]
+    names = [""] * num_classes
+    if task == "regression":
+        learnt = _targets.numbers(y, y_name)
+    else:
+        learnt, _ = (_targets.several if task == "multi_label" else _targets.sequences)(y, names, y_name)
     x, _ = _building.check_examples(x, np.zeros(len(learnt), np.int32), 1, y_name=y_name, **known)
     return x, learnt
 

@@ -11,6 +11,8 @@ from ..errors import DataError, shown
 from . import _labels
 
 Task = Literal["classification", "multi_label", "regression"]
+OfArrays = Literal["classification", "multi_label", "regression", "transcription", "sequence_to_sequence", "generation"]
+SEQUENCES = ("transcription", "sequence_to_sequence", "generation")  # tasks whose y are class indices in their order
 
 
 def of(labels: np.ndarray, *, task: Task, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
@@ -91,6 +93,28 @@ def numbers(labels: np.ndarray, source: str) -> np.ndarray:
             "remove or repair them"
         )
     return y
+
+
+def sequences(labels: np.ndarray, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(n, length) int32, indices of classes in their order, and the classes' names: without `classes` as many as the largest index says.
+
+    Raises:
+      DataError: they are not such, or something else than -1 fills them up.
+    """
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or not labels.size:
+        raise DataError(
+            f"{source}: holds {labels.dtype} of shape {labels.shape}; for a task of sequences should be whole numbers, (examples, length), "
+            "the indices of classes in their order, filled up with -1"
+        )
+    names = tuple(map(str, range(int(labels.max()) + 1))) if classes is None else tuple(classes)
+    there = labels >= 0
+    wrong = (labels < -1) | (labels >= len(names)) | (there & (np.cumsum(~there, axis=1) > 0))
+    if (bad := np.flatnonzero(wrong.any(axis=1))).size:
+        raise DataError(
+            f"{source}: {len(bad):,} of {len(labels):,} rows hold something else than indices from 0 to {len(names) - 1} with -1 behind "
+            f"the last one, the first at index {bad[0]}: {shown(labels[bad[0]].tolist())}"
+        )
+    return labels.astype(np.int32), names
 
 
 def whole(labels: np.ndarray, source: str) -> np.ndarray:

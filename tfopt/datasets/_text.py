@@ -167,14 +167,14 @@ def _built(
     return _building.build(name, parts, classes=classes, source=facts(vocabulary, length), notes=notes, **given)
 
 
-def facts(vocabulary: Sequence[str], length: int) -> dict[str, Any]:
+def facts(vocabulary: Sequence[str], length: int, unit: words_of.Unit = "words") -> dict[str, Any]:
     """How an app makes a raw example of a text, as `Data.source` holds it."""
     return {
         "kind": "text",
         "length": length,
-        "lower": True,
+        "lower": unit == "words",
         "normalization": "NFC",
-        "pattern": words_of.PATTERN,
+        "pattern": words_of.PATTERN if unit == "words" else words_of.CHARACTER,
         "padding": 0,
         "unknown": 1,
         "vocabulary": list(vocabulary),

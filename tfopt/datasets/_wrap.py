@@ -27,7 +27,7 @@ def wrap(
     *,
     train: Source,
     batched: bool | None = None,
-    task: _targets.Task = "classification",
+    task: _targets.OfArrays = "classification",
     classes: list[str] | tuple[str, ...] | None = None,
     name: str = "wrap",
     validation: PartOrShare = 0.15,
@@ -44,7 +44,7 @@ def wrap(
       train, validation, test: a data set each; for validation and test also the share of `train` that is split off by `seed`, alike in
         its classes. Leave augmentation, `shuffle` and `repeat` out of them: they are the pipeline's (see `preprocess`).
       batched: whether an element is a batch; by default it is found out from its shape, and asked for where that can't tell.
-      task: "regression" where y is a number to learn.
+      task: "regression" where y is a number to learn; "transcription" and others as in `arrays`.
       classes: their names, in the order of the labels; by default as many as the largest label says, named by their index.
       cache: "memory" reads all once. "none" goes through the data sets in each epoch, and a folder keeps there what they gave: for what
         does not fit in memory. Then validation and test must be given. They are always gone through once, to count and check them.
@@ -138,6 +138,9 @@ def _learnt(walked: Mapping[str, _Walked], task: str, classes: Sequence[str] | N
     if task == "multi_label":
         found = {part: _targets.several(of, classes, f"wrap: {part}: y") for part, of in labels.items()}
         return {part: of[0] for part, of in found.items()}, found["train"][1]
+    if task in _targets.SEQUENCES:
+        found = {part: _targets.sequences(of, classes, f"wrap: {part}: y") for part, of in labels.items()}
+        return {part: of[0] for part, of in found.items()}, max((of[1] for of in found.values()), key=len)
     for part, of in labels.items():
         if of.dtype.kind in "OSU":
             raise DataError(f"wrap: {part}: y holds words; should be class indices: map them first, as tf.keras.layers.StringLookup does")

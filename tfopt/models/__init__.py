@@ -1,8 +1,9 @@
 """Model builders: `(input_shape, num_classes, *, options) -> tf_keras.Model`.
 
-All but `autoencoder` end in `num_classes` outputs, and have an option `activation` for what these are: "softmax", the probabilities of one
-class of several; "sigmoid", of several labels at once or of one yes or no; "linear", plain numbers. With the first two the model ends in
-the layers "logits" and "probabilities", with the third in one named "values".
+Most end in `num_classes` outputs, and have an option `activation` for what these are: "softmax", the probabilities of one class of several;
+"sigmoid", of several labels at once or of one yes or no; "linear", plain numbers. With the first two the model ends in the layers "logits"
+and "probabilities", with the third in one named "values". `autoencoder` puts out its input's shape; `ctc`, `seq2seq` and `tcn` logits at
+each place of a sequence.
 
 All are functional, free of lambdas, and born easy to optimize: every convolution is followed by BatchNorm and ReLU layers of its own, the
 form in which TF-MOT's quantization-aware training folds them as the converter will. Every layer has a fixed name, so that the same
@@ -16,6 +17,7 @@ from .backbone import backbone
 from .conv1d import conv1d
 from .conv3d import conv3d
 from .convnet import convnet, lenet5
+from .ctc import ctc
 from .densenet import densenet
 from .dscnn import dscnn
 from .efficientnet_lite import efficientnet_lite
@@ -24,6 +26,8 @@ from .mlp import mlp
 from .mobilenet import mobilenet
 from .recurrent import bilstm, gru, lstm
 from .resnet import resnet
+from .seq2seq import seq2seq
+from .tcn import tcn
 from .textcnn import textcnn
 from .transformer import transformer
 from .two_input import two_input
@@ -37,6 +41,7 @@ MODELS = {
     "conv1d": conv1d,
     "conv3d": conv3d,
     "convnet": convnet,
+    "ctc": ctc,
     "densenet": densenet,
     "dscnn": dscnn,
     "efficientnet_lite": efficientnet_lite,
@@ -47,6 +52,8 @@ MODELS = {
     "mlp": mlp,
     "mobilenet": mobilenet,
     "resnet": resnet,
+    "seq2seq": seq2seq,
+    "tcn": tcn,
     "textcnn": textcnn,
     "transformer": transformer,
     "two_input": two_input,

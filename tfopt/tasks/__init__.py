@@ -12,24 +12,43 @@ from .. import pipelines
 from ..errors import DataError
 from ..types import Call, Data
 from ._autoencoding import AnomalyDetection, Autoencoding
-from ._choosing import anomaly_detection, autoencoding, classification, multi_label, regression
+from ._choosing import (
+    anomaly_detection,
+    autoencoding,
+    classification,
+    generation,
+    multi_label,
+    regression,
+    sequence_to_sequence,
+    transcription,
+)
 from ._classification import Classification
 from ._endings import activation_of
+from ._generation import Generation
 from ._intervals import wilson
 from ._multi_label import MultiLabel
 from ._regression import Regression
+from ._sequence_to_sequence import BEFORE, END, SequenceToSequence
 from ._task import Metric, Scores, Task
+from ._transcription import Transcription
 
 TASKS = {
     "anomaly_detection": anomaly_detection,
     "autoencoding": autoencoding,
     "classification": classification,
+    "generation": generation,
     "multi_label": multi_label,
     "regression": regression,
+    "sequence_to_sequence": sequence_to_sequence,
+    "transcription": transcription,
 }
-_KINDS = {kind.name: kind for kind in (AnomalyDetection, Autoencoding, Classification, MultiLabel, Regression)}
+_KINDS = {
+    kind.name: kind
+    for kind in (AnomalyDetection, Autoencoding, Classification, Generation, MultiLabel, Regression, SequenceToSequence, Transcription)
+}
+_UNBOUNDED = {"autoencoding": "mse", "generation": "perplexity"}  # scores of tasks without another that may be above 1
 
-__all__ = ["TASKS", "Metric", "Scores", "Task", "activation_of", "bounded", "check_fits", "of", "wilson", *TASKS]
+__all__ = ["BEFORE", "END", "TASKS", "Metric", "Scores", "Task", "activation_of", "bounded", "check_fits", "of", "wilson", *TASKS]
 
 
 def of(data: Data) -> Task:
@@ -48,9 +67,9 @@ def of(data: Data) -> Task:
 
 
 def bounded(call: Call | None) -> bool:
-    """Whether the score that a recipe's `task` chooses is at most 1, as all are but errors."""
-    chosen = None if call is None else call.options.get("score") or {"autoencoding": "mse"}.get(call.use)
-    return chosen not in ("mse", "mae", "rmse", "cross_entropy")
+    """Whether the score that a recipe's `task` chooses is at most 1, as all are but errors and perplexities."""
+    chosen = None if call is None else call.options.get("score") or _UNBOUNDED.get(call.use)
+    return chosen not in ("mse", "mae", "rmse", "cross_entropy", "perplexity")
 
 
 def check_fits(model: Any, data: Data) -> None:
@@ -75,10 +94,12 @@ def check_fits(model: Any, data: Data) -> None:
                 "build the model with data.input_shape, or bring the data into the model's shape"
             )
     gives = tuple(model.outputs[0].shape)[1:]
-    if not any(pipelines.same_shape(gives, shape) for shape in task.outputs()):
+    if not task.accepts(gives):
         of_classes = f" with {data.num_classes} classes" if task.name in ("classification", "multi_label") else ""
         wanted = " or ".join(map(str, task.outputs()))
         raise DataError(
             f"model {model.name!r} gives outputs of shape {gives}; data {data.name!r}, which is for {data.task}{of_classes}, needs "
             f"{wanted}; end the model in {task.ending}"
         )
+    if problem := task.problem(model):
+        raise DataError(f"model {model.name!r} {problem}")

@@ -17,6 +17,7 @@ class Autoencoding(Task):
     """The target is x; y is not looked at."""
 
     name = "autoencoding"
+    agrees = _task.LIKENESS
     undefined = "its examples are all the same; choose another score"
 
     def __init__(self, data: Any):

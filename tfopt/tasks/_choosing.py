@@ -16,6 +16,7 @@ from ..pipelines import Rows
 from ..types import Data
 
 Loss = Annotated[str | Callable, "name of a Keras loss"]
+Own = Annotated[Callable, "function (targets, outputs) -> (n,)"]
 TopK = Annotated[str, Field(pattern=r"^top_[1-9]\d*_accuracy$")]
 Names = list[str] | tuple[str, ...]
 
@@ -139,6 +140,76 @@ def anomaly_detection(
     parts = {part: _flagged(data, part, flags) for part in _PARTS}
     renamed = dataclasses.replace(data, classes=("normal", "anomaly"), **parts)
     return _for("anomaly_detection", renamed, score, loss, normal=tuple(names), error=error)
+
+
+@options.checked
+def transcription(
+    data: Data,
+    *,
+    score: Literal["wer", "cer", "exact_match"] | None = None,
+    loss: Own | None = None,
+) -> Data:
+    """A sequence of symbols that are said one after the other, at places that nobody marks (CTC).
+
+    Args:
+      score: "wer" (without another): words that are wrong, missing or too many for each word that there is; "cer", of characters the same,
+        where the classes are characters with a space among them; or "exact_match", the share of transcripts without a mistake. Of errors
+        the smaller is the better, and a limit is an upper one.
+      loss: a function (targets, outputs) -> (n,); connectionist temporal classification without one.
+
+    >>> tfopt.tasks.transcription(data, score="exact_match").metric
+    'exact_match'
+
+    Raises:
+      DataError: the data's y are no sequences of class indices. OptionError: there is no such score.
+    """
+    return _for("transcription", data, score, loss)
+
+
+@options.checked
+def sequence_to_sequence(
+    data: Data,
+    *,
+    score: Literal["exact_match", "token_accuracy"] | None = None,
+    loss: Own | None = None,
+) -> Data:
+    """A text as another one.
+
+    Args:
+      score: "exact_match" (without another), the share of texts that come out without a mistake, or "token_accuracy", the share of symbols
+        that are right at their place. Both are of what a model writes by itself, symbol by symbol.
+      loss: a function (targets, outputs) -> (n,); without one the cross-entropy of each symbol, with the right ones before it.
+
+    >>> tfopt.tasks.sequence_to_sequence(tfopt.datasets.number_words(), score="token_accuracy").metric
+    'token_accuracy'
+
+    Raises:
+      DataError: the data has no input "before" or no such y. OptionError: there is no such score.
+    """
+    return _for("sequence_to_sequence", data, score, loss)
+
+
+@options.checked
+def generation(
+    data: Data,
+    *,
+    score: Literal["perplexity", "accuracy"] | None = None,
+    loss: Own | None = None,
+) -> Data:
+    """The next symbol of a text, from those before it.
+
+    Args:
+      score: "perplexity" (without another), e to the mean cross-entropy of a symbol: the smaller the better, and a limit is an upper one;
+        or "accuracy", the share of symbols for which the likeliest one is right.
+      loss: a function (targets, outputs) -> (n,); without one the cross-entropy of each symbol.
+
+    >>> tfopt.tasks.generation(tfopt.datasets.text_lines(file="rt-polarity.all", encoding="latin-1"), score="accuracy").metric
+    'accuracy'
+
+    Raises:
+      DataError: the data's y is not what comes after its x. OptionError: there is no such score.
+    """
+    return _for("generation", data, score, loss)
 
 
 _PARTS = ("train", "validation", "calibration", "test")

@@ -29,7 +29,10 @@ def of(metric: Metric, truth: Any, outputs: np.ndarray) -> tuple[float, float]:
     if each is not None and ((each == 0) | (each == 1)).all():
         return wilson(int(each.sum()), len(each))
     rng = np.random.default_rng(0)
-    if each is not None:
+    if metric.parts is not None:
+        parts = metric.parts(truth, outputs)
+        values = [metric.joined(*parts[rng.integers(0, len(parts), len(parts))].sum(axis=0)) for _ in range(_RESAMPLES)]
+    elif each is not None:
         values = [float(each[rng.integers(0, len(each), len(each))].mean()) for _ in range(_RESAMPLES)]
     else:
         values = [_again(metric, truth, outputs, rng.integers(0, len(outputs), len(outputs))) for _ in range(_SLOW_RESAMPLES)]

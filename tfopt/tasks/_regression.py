@@ -22,6 +22,7 @@ class Regression(Task):
     """
 
     name = "regression"
+    agrees = _task.LIKENESS
     undefined = "its targets are all the same; choose another score"
 
     def __init__(self, data: Any):

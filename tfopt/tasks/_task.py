@@ -17,6 +17,8 @@ from ..errors import DataError, OptionError, nearest, said, shown
 from ..types import Data
 from . import _intervals
 
+LIKENESS = "R2 as a prediction of the trained model's outputs"
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -27,17 +29,31 @@ class Metric:
       greater_is_better: whether more of it is better.
       share: whether it is a share of 0 to 1 that people speak of in percent.
       each: (truth, outputs) -> (n,), one value an example, of which the metric is the mean; None where it is no such mean.
+      parts: (truth, outputs) -> (n, 2), two numbers an example, whose sums over all examples the metric follows from by `joined`; or None.
+      joined: (sum of the first, sum of the second) -> the number.
     """
 
     of: Callable[[Any, np.ndarray], float]
     greater_is_better: bool = True
     share: bool = False
     each: Callable[[Any, np.ndarray], np.ndarray] | None = None
+    parts: Callable[[Any, np.ndarray], np.ndarray] | None = None
+    joined: Callable[[float, float], float] | None = None
 
 
 def mean_of(each: Callable[[Any, np.ndarray], np.ndarray], **known: bool) -> Metric:
     """The metric that is the mean of a value that each example has; `known` as for `Metric`."""
     return Metric(lambda truth, outputs: float(each(truth, outputs).mean()), each=each, **known)
+
+
+def ratio(part: float, whole: float) -> float:
+    """NaN of nothing."""
+    return float(part / whole) if whole else float("nan")
+
+
+def sums_of(parts: Callable[[Any, np.ndarray], np.ndarray], joined: Callable[[float, float], float] = ratio, **known: bool) -> Metric:
+    """The metric that follows from the sums of two numbers that each example has, such as errors and words; `known` as for `Metric`."""
+    return Metric(lambda truth, outputs: joined(*parts(truth, outputs).sum(axis=0)), parts=parts, joined=joined, **known)
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,7 @@ class Task(abc.ABC):
     """
 
     name: str
+    agrees = "with the trained Keras model's answers"  # what `agreement` says, behind "agrees: "
     undefined = "give it examples of each class, or choose another score"
 
     def __init__(self, data: Data):
@@ -82,6 +99,22 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def outputs(self) -> tuple[tuple[int, ...], ...]:
         """The shapes that an example's output may have; the first is that of tfopt's own models."""
+
+    def accepts(self, shape: tuple[int | None, ...]) -> bool:
+        """Whether a model's outputs may have this shape; None in it, or in `outputs`, stands for any size."""
+        return any(
+            len(shape) == len(one) and all(mine == yours or None in (mine, yours) for mine, yours in zip(shape, one, strict=True))
+            for one in self.outputs()
+        )
+
+    @property
+    def units(self) -> int:
+        """What tfopt's builders are given as `num_classes`."""
+        return self.outputs()[0][0]
+
+    def problem(self, model: Any) -> str | None:
+        """Why a model whose outputs have the right shape can't do for this data all the same, and what would; None where it can."""
+        return None
 
     @property
     @abc.abstractmethod
@@ -108,6 +141,10 @@ class Task(abc.ABC):
     def truth(self, x: Any, y: Any) -> Any:
         """What the outputs are compared with when they are scored, of a batch of arrays."""
         return y
+
+    def predict(self, run: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
+        """The outputs for a batch of arrays by `run`, which is a Keras model or a file: x -> (n, ...) float32."""
+        return run(x)
 
     @abc.abstractmethod
     def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> float:
