@@ -128,9 +128,9 @@ class Description:
     Attributes:
       name, task: as of `Data`.
       examples: split -> how many.
-      classes: class -> split -> how many examples (of a detection set: boxes) are of it.
-      imbalance: how many times as many examples (boxes) the most frequent class has as the least frequent one, in train; None without
-        classes, or where one has none.
+      classes: class -> split -> how many examples (of a detection set boxes, of masks pixels) it has.
+      imbalance: how many times as many examples (boxes, pixels) the most frequent class has as the least frequent one, in train; None
+        without classes, or where one has none.
       values, copies, target, words, boxes: what the classes of these names say; where it does not apply, empty. `copies` has an entry
         for each two splits that share examples, and one for train and itself.
       steps: the preprocessing, long statistics abbreviated.

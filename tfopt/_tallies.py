@@ -127,8 +127,8 @@ class Classes:
         self.counts, self.outside = np.zeros(count, np.int64), 0  # outside: labels that are the index of no class
 
     def add(self, y: Any) -> None:
-        """Takes a batch of labels in: class indices (n,), shares of the classes or 0 and 1 for several (n, classes), or the boxes of a
-        detection set.
+        """Takes a batch of labels in: class indices (n,), shares of the classes or 0 and 1 for several (n, classes), the boxes of a
+        detection set, or masks (n, height, width), whose pixels are counted. What is -1 in boxes and masks is none.
         """
         if self.several:
             self.counts += y.astype(np.int64).sum(axis=0)
@@ -136,9 +136,10 @@ class Classes:
         labels = y["labels"] if isinstance(y, Mapping) else y
         if not isinstance(y, Mapping) and labels.ndim == 2 and labels.shape[1] == len(self.counts):
             labels = labels.argmax(axis=1)
+        blank = isinstance(y, Mapping) or labels.ndim == 3
         labels = labels.ravel().astype(np.int64)
-        if isinstance(y, Mapping):
-            labels = labels[labels >= 0]
+        if blank:
+            labels = labels[labels != -1]
         good = (labels >= 0) & (labels < len(self.counts))
         self.counts += np.bincount(labels[good], minlength=len(self.counts))
         self.outside += int((~good).sum())

@@ -26,6 +26,7 @@ from .types import Call, Data
 __all__ = ["Boxes", "Copies", "Description", "Numbers", "Values", "Words", "describe", "save_sheet", "sheet_path"]
 
 SPLITS = ("train", "validation", "test")
+COUNTED = {"detection": "boxes", "segmentation": "pixels"}  # what classes are counted in, where it is not examples
 IMBALANCED = 10  # times as many examples of a class as of another: above, accuracy says little of the rare one, and it is warned
 _MOST_VALUES, _MOST_EXAMPLES = 2**22, 256  # of a batch: 16 MB of float32
 _LISTED = 3  # numbers of a step's statistics that are shown
@@ -215,7 +216,7 @@ def _warnings(it: Description, outside: Mapping[str, int]) -> Iterator[str]:
 
 
 def _about_classes(it: Description, outside: Mapping[str, int]) -> Iterator[str]:
-    what = "boxes" if it.task == "detection" else "examples"
+    what = COUNTED.get(it.task, "examples")
     for split, count in outside.items():
         if count:
             yield f"{split}: {count:,} labels are the index of no class (should be 0 to {len(it.classes) - 1})"

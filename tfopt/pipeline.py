@@ -133,11 +133,13 @@ def _data(recipe: Recipe) -> Data:
 
 
 def _built(model: Call, data: Data) -> Any:
-    """A model for data. The activation at its end, and of texts the size of the vocabulary, are known where the recipe says no others."""
-    builder, task = MODELS[model.use], tasks.of(data)
-    known = {"activation": task.activation, "words": len(data.source.get("vocabulary", ()))}
+    """A model for data. What its task asks for, such as the activation at its end, and of texts the size of the vocabulary, are known
+    where the recipe says no others.
+    """
+    builder, known = MODELS[model.use], {**tasks.of(data).asked, "words": len(data.source.get("vocabulary", ()))}
+    num_classes = known.pop("num_classes")
     known = {name: value for name, value in known.items() if name in options.options_of(builder) and value}
-    return builder(data.input_shape, task.outputs()[0][0], **{**known, **model.options})
+    return builder(data.input_shape, num_classes, **{**known, **model.options})
 
 
 def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:

@@ -14,6 +14,7 @@ from ._csv import csv
 from ._digits import digits
 from ._fashion import fashion_mnist
 from ._idx import idx
+from ._image_masks import image_masks
 from ._images import image_folder
 from ._memory import arrays
 from ._series import time_series
@@ -33,6 +34,7 @@ DATASETS = {
     "fashion_mnist": fashion_mnist,
     "idx": idx,
     "image_folder": image_folder,
+    "image_masks": image_masks,
     "text_file": text_file,
     "text_folder": text_folder,
     "tfds": tfds,

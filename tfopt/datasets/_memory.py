@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def arrays(
     *,
     x: str | Path | np.ndarray | dict[str, str | Path | np.ndarray],
     y: str | Path | np.ndarray | None = None,
-    task: _targets.Task = "classification",
+    task: _targets.Task | Literal["segmentation"] = "classification",
     classes: list[str] | tuple[str, ...] | None = None,
     name: str = "arrays",
     validation: Share = 0.15,
@@ -38,7 +38,7 @@ def arrays(
     x: (n, ...) uint8, scaled to 0..1, or floats or int32 or int64 (word indices), taken as they are; for a model of several inputs a
     dict of such, by the names of the model's inputs. y: (n,) integers, the indices of `classes`; without `classes`, as many as the
     largest label says, named by their index. With task = "regression" y are the numbers to learn, (n,) or (n, k); with task = "multi_label"
-    (n, classes) of 0 and 1.
+    (n, classes) of 0 and 1; with task = "segmentation" masks (n, height, width) of class indices, -1 for pixels that do not count.
 
     A .npz file holds x and y; or x_train and y_train and, where these parts are given, x_validation, y_validation, x_test and y_test, as
     Keras's mnist.npz does. Parts that are not given are split off, as shares `validation` and `test` by `seed`, as in `digits`.
@@ -112,7 +112,11 @@ def _names(found: Mapping[str, Part], task: str, classes: Sequence[str] | None, 
 def _checked(x: Any, y: np.ndarray, task: str, num_classes: int, *, y_name: str, **known: Any) -> Part:
     if task == "classification":
         return _building.check_examples(x, y, num_classes, y_name=y_name, **known)
-    learnt = _targets.numbers(y, y_name) if task == "regression" else _targets.several(y, [""] * num_classes, y_name)[0]
+    learnt = {
+        "regression": lambda: _targets.numbers(y, y_name),
+        "multi_label": lambda: _targets.several(y, [""] * num_classes, y_name)[0],
+        "segmentation": lambda: _targets.masks(y, num_classes, y_name),
+    }[task]()
     x, _ = _building.check_examples(x, np.zeros(len(learnt), np.int32), 1, y_name=y_name, **known)
     return x, learnt
 

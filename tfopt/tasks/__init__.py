@@ -12,12 +12,13 @@ from .. import pipelines
 from ..errors import DataError
 from ..types import Call, Data
 from ._autoencoding import AnomalyDetection, Autoencoding
-from ._choosing import anomaly_detection, autoencoding, classification, multi_label, regression
+from ._choosing import anomaly_detection, autoencoding, classification, multi_label, regression, segmentation
 from ._classification import Classification
 from ._endings import activation_of
 from ._intervals import wilson
 from ._multi_label import MultiLabel
 from ._regression import Regression
+from ._segmentation import Segmentation
 from ._task import Metric, Scores, Task
 
 TASKS = {
@@ -26,8 +27,9 @@ TASKS = {
     "classification": classification,
     "multi_label": multi_label,
     "regression": regression,
+    "segmentation": segmentation,
 }
-_KINDS = {kind.name: kind for kind in (AnomalyDetection, Autoencoding, Classification, MultiLabel, Regression)}
+_KINDS = {kind.name: kind for kind in (AnomalyDetection, Autoencoding, Classification, MultiLabel, Regression, Segmentation)}
 
 __all__ = ["TASKS", "Metric", "Scores", "Task", "activation_of", "bounded", "check_fits", "of", "wilson", *TASKS]
 
@@ -76,7 +78,7 @@ def check_fits(model: Any, data: Data) -> None:
             )
     gives = tuple(model.outputs[0].shape)[1:]
     if not any(pipelines.same_shape(gives, shape) for shape in task.outputs()):
-        of_classes = f" with {data.num_classes} classes" if task.name in ("classification", "multi_label") else ""
+        of_classes = f" with {data.num_classes} classes" if task.name in ("classification", "multi_label", "segmentation") else ""
         wanted = " or ".join(map(str, task.outputs()))
         raise DataError(
             f"model {model.name!r} gives outputs of shape {gives}; data {data.name!r}, which is for {data.task}{of_classes}, needs "

@@ -83,6 +83,28 @@ def regression(
 
 
 @options.checked
+def segmentation(
+    data: Data,
+    *,
+    score: Literal["iou", "dice", "accuracy"] | None = None,
+    loss: Loss | None = None,
+) -> Data:
+    """A class for each pixel. The data has masks: `image_masks`, or `voc` with `masks`, makes such.
+
+    Args:
+      score: "iou" (without another: the mean over the classes of intersection by union), "dice" or "accuracy" (the share of right pixels).
+      loss: as of `classification`.
+
+    >>> tfopt.tasks.segmentation(cells, score="dice").metric
+    'dice'
+
+    Raises:
+      DataError: the data's y is no mask of the pictures' size. OptionError: there is no such score.
+    """
+    return _for("segmentation", data, score, loss)
+
+
+@options.checked
 def autoencoding(
     data: Data,
     *,

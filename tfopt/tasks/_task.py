@@ -105,6 +105,10 @@ class Task(abc.ABC):
         """What the loss compares the outputs with, of a batch; in TensorFlow's operations."""
         return y
 
+    def smoothed(self, target: Any, smoothing: float) -> Any:
+        """Shares of the classes with label smoothing, where the loss itself does not do it."""
+        return target
+
     def truth(self, x: Any, y: Any) -> Any:
         """What the outputs are compared with when they are scored, of a batch of arrays."""
         return y
@@ -124,6 +128,17 @@ class Task(abc.ABC):
     def prepared(self, outputs: np.ndarray, expected: np.ndarray) -> np.ndarray:
         """Outputs as metrics take them; `expected` are those of the trained Keras model, which tells logits from probabilities."""
         return outputs
+
+    def compared(self, truth: Any, outputs: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The truth and the prepared outputs, or in place of the truth what the metrics need of both, example by example: what takes long
+        to compare is compared once, and an interval's draws choose among that.
+        """
+        return truth, outputs
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What tfopt's builders are told, beside the shape of the input: how many outputs, classes or values, and options by name."""
+        return {"num_classes": self.outputs()[0][0], "activation": self.activation}
 
     @property
     def score(self) -> str:
@@ -146,7 +161,7 @@ class Task(abc.ABC):
         Raises:
           DataError: it is not defined on this truth.
         """
-        return self._defined(self.metric(self.score).of(truth, self.prepared(outputs, expected)))
+        return self._defined(self.metric(self.score).of(*self.compared(truth, self.prepared(outputs, expected))))
 
     def scores(self, truth: Any, outputs: np.ndarray, expected: np.ndarray) -> Scores:
         """Every metric of the outputs (n, ...), and the score's interval.
@@ -154,7 +169,8 @@ class Task(abc.ABC):
         Raises:
           DataError: the score is not defined on this truth.
         """
-        outputs, metric = self.prepared(outputs, expected), self.metric(self.score)
+        metric = self.metric(self.score)
+        truth, outputs = self.compared(truth, self.prepared(outputs, expected))
         metrics = {name: one.of(truth, outputs) for name, one in self.metrics.items()}
         return Scores(
             metric=self.score,
