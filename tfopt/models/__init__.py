@@ -1,8 +1,8 @@
 """Model builders: `(input_shape, num_classes, *, options) -> tf_keras.Model`.
 
-All but `autoencoder` end in `num_classes` outputs (`unet` at each pixel), and have an option `activation` for what these are: "softmax",
-the probabilities of one class of several; "sigmoid", of several labels at once or of one yes or no; "linear", plain numbers. With the first
-two the model ends in the layers "logits" and "probabilities", with the third in one named "values".
+All but `autoencoder` and `ssd` end in `num_classes` outputs (`unet` at each pixel), and have an option `activation` for what they are:
+"softmax", the probabilities of one class of several; "sigmoid", of several labels at once or of one yes or no; "linear", plain numbers.
+With the first two the model ends in the layers "logits" and "probabilities", with the third in one named "values".
 
 All are functional, free of lambdas, and born easy to optimize: every convolution is followed by BatchNorm and ReLU layers of its own, the
 form in which TF-MOT's quantization-aware training folds them as the converter will. Every layer has a fixed name, so that the same
@@ -24,6 +24,7 @@ from .mlp import mlp
 from .mobilenet import mobilenet
 from .recurrent import bilstm, gru, lstm
 from .resnet import resnet
+from .ssd import ssd
 from .textcnn import textcnn
 from .transformer import transformer
 from .two_input import two_input
@@ -48,6 +49,7 @@ MODELS = {
     "mlp": mlp,
     "mobilenet": mobilenet,
     "resnet": resnet,
+    "ssd": ssd,
     "textcnn": textcnn,
     "transformer": transformer,
     "two_input": two_input,

@@ -12,8 +12,9 @@ from .. import pipelines
 from ..errors import DataError
 from ..types import Call, Data
 from ._autoencoding import AnomalyDetection, Autoencoding
-from ._choosing import anomaly_detection, autoencoding, classification, multi_label, regression, segmentation
+from ._choosing import anomaly_detection, autoencoding, classification, detection, multi_label, regression, segmentation
 from ._classification import Classification
+from ._detection import Detection, anchors, checked_suppression, detections
 from ._endings import activation_of
 from ._intervals import wilson
 from ._multi_label import MultiLabel
@@ -25,13 +26,16 @@ TASKS = {
     "anomaly_detection": anomaly_detection,
     "autoencoding": autoencoding,
     "classification": classification,
+    "detection": detection,
     "multi_label": multi_label,
     "regression": regression,
     "segmentation": segmentation,
 }
-_KINDS = {kind.name: kind for kind in (AnomalyDetection, Autoencoding, Classification, MultiLabel, Regression, Segmentation)}
+_KINDS = {kind.name: kind for kind in (AnomalyDetection, Autoencoding, Classification, Detection, MultiLabel, Regression, Segmentation)}
+_OF_CLASSES = ("classification", "detection", "multi_label", "segmentation")
 
-__all__ = ["TASKS", "Metric", "Scores", "Task", "activation_of", "bounded", "check_fits", "of", "wilson", *TASKS]
+__all__ = ["TASKS", "Metric", "Scores", "Task", "activation_of", "anchors", "bounded", "check_fits", "checked_suppression", "detections"]
+__all__ += ["of", "wilson", *TASKS]
 
 
 def of(data: Data) -> Task:
@@ -78,7 +82,9 @@ def check_fits(model: Any, data: Data) -> None:
             )
     gives = tuple(model.outputs[0].shape)[1:]
     if not any(pipelines.same_shape(gives, shape) for shape in task.outputs()):
-        of_classes = f" with {data.num_classes} classes" if task.name in ("classification", "multi_label", "segmentation") else ""
+        of_classes = (
+            f" with {data.num_classes} classes" if task.name in ("classification", "detection", "multi_label", "segmentation") else ""
+        )
         wanted = " or ".join(map(str, task.outputs()))
         raise DataError(
             f"model {model.name!r} gives outputs of shape {gives}; data {data.name!r}, which is for {data.task}{of_classes}, needs "
