@@ -76,6 +76,7 @@ USERS = {
     "_safety": {"loading"},
     "_savedmodel": {"loading"},
     "_sheet_cells": {"describing"},
+    "_suppressing": {"conversion"},
     "_tallies": {"describing"},
     "_toml": {"recipes"},  # and of its writing half
     "_worker": {"conversion"},

@@ -319,6 +319,65 @@ def test_what_mixes_images_refuses_boxes(name):
         augmented(name, x, y)
 
 
+# ---- masks
+
+
+@pytest.mark.parametrize("name", sorted(GEOMETRIC | {"rand_augment"}))
+def test_masks_go_where_their_pictures_go(name):
+    """Pictures whose red is 1 and blue 0 where the mask has 1, and the other way round where it has 0: nothing is black but what comes from
+    outside, where the mask has to say -1.
+    """
+    tf = backend.tensorflow()
+    rng = np.random.default_rng(0)
+    mask = np.kron(rng.integers(0, 2, (30, 6, 8)), np.ones((10, 10))).astype(np.int8)
+    x = np.stack([mask, np.zeros_like(mask), 1 - mask], -1).astype(np.float32)
+    options = {"random_crop": {"size": [41, 50]}, "random_flip": {"vertical": True}, "resized_crop": {"scale": [0.3, 1.0]}}.get(name, {})
+    seed = tf.constant([3, 0])
+    function = preprocessing.AUGMENTATIONS[name]
+    if name == "rand_augment":  # of which only what moves is looked at
+        strength = tf.ones([30])
+        new, moved = _operations.one_each(tf.constant(x), tf.constant(mask), seed, list(_operations.GEOMETRIC), strength, move=0.3)
+    else:
+        new, moved = function(tf.constant(x), tf.constant(mask), seed, **options)
+    new, moved = new.numpy(), moved.numpy()
+    assert moved.shape == new.shape[:3] and moved.dtype == np.int8
+    sure = np.abs(new[..., 0] + new[..., 2] - 1) < 1e-3  # neither at the edge of what comes from outside
+    sure &= np.abs(new[..., 0] - 0.5) > 0.4
+    assert sure.mean() > 0.5 and not np.array_equal(moved, mask[:, : moved.shape[1], : moved.shape[2]])
+    np.testing.assert_array_equal(moved[sure], new[..., 0][sure] > 0.5)
+    assert (new.sum(-1)[moved == -1] < 1).all()
+    black = (new.sum(-1) == 0) & (moved != -1)  # within half a pixel of the edge
+    assert black.sum((1, 2)).max() <= 2 * (new.shape[1] + new.shape[2])
+    if name in ("random_flip", "random_crop"):
+        assert sure.all() and (moved >= 0).all()
+
+
+def test_steps_of_which_some_move_pixels_together_move_masks_alike():
+    """Flips and crops are one operation on bytes; what comes out is what they give one after the other."""
+    rng = np.random.default_rng(0)
+    mask = rng.integers(0, 3, (24, 20, 24)).astype(np.int8)
+    x = np.repeat((mask * 100)[..., None].astype(np.uint8), 3, -1)
+    crop, middle = ({"use": use, "size": [13, 16]} for use in ("random_crop", "center_crop"))
+    data = tfopt.datasets.arrays(x=x, y=mask, task="segmentation", preprocess=["random_flip", crop, middle])
+    batches = pipelines.training_batches(data, tfopt.Fit(epochs=2, batch_size=5))
+    for pictures, of in [*batches.as_numpy_iterator(), *pipelines.batches(data.test, 3).as_numpy_iterator()]:
+        np.testing.assert_array_equal(np.rint(pictures[..., 0] * 2.55), of)
+
+
+def test_a_middle_is_cut_with_its_boxes():
+    x, y = painted([[20, 30, 40, 50]])
+    new, moved = preprocessing.applied(x, y, preprocessing.calls([{"use": "center_crop", "size": [40, 50]}]))
+    rows, columns = np.nonzero(new.numpy()[0, :, :, 0].any(1))[0], np.nonzero(new.numpy()[0, :, :, 0].any(0))[0]
+    pixels = moved["boxes"].numpy()[0, 0] * [40, 50, 40, 50]
+    np.testing.assert_allclose(pixels, [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "aug_mix"])
+def test_what_mixes_images_refuses_masks(name):
+    with pytest.raises(DataError, match=f"{name}: mixes .* mask.*leave it out of preprocess"):
+        augmented(name, np.zeros((2, 8, 8, 3), np.float32), np.zeros((2, 8, 8), np.int32))
+
+
 # ---- brightness and colors, as Pillow has them
 
 

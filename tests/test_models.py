@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import nets
@@ -54,12 +55,18 @@ CASES = {
     ],
     "seq2seq": [({"text": (8,), "before": (6,)}, {"width": 8, "encoder": 1, "decoder": 1, "heads": 2, **SMALL})],
     "tcn": [(TOKENS, {"width": 8, "blocks": 3, **SMALL}), (TOKENS, {"width": 8, "blocks": 2, "size": 5, "dropout": 0.0, **SMALL})],
+    "ssd": [
+        ((32, 48, 3), {"alpha": 0.25, "strides": [8, 16], "anchors": 2}),
+        ((40, 40, 1), {"alpha": 0.1, "strides": [32, 64, 128], "anchors": 1}),
+        ((24, 24, 3), {"alpha": 0.1, "strides": [16], "anchors": 3}),
+    ],
     "textcnn": [(TOKENS, SMALL), (SERIES, {"sizes": [3], "dropout": 0.0})],
     "transformer": [(TOKENS, SMALL), (SERIES, {"dropout": 0.0})],
     "two_input": [
         ({"image": IMAGE, "row": (5,)}, {}),
         ({"sound": (20, 8, 1), "text": (6,), "wave": (40, 2)}, {"texts": ["text"], **SMALL, "dropout": 0.1}),
     ],
+    "unet": [(IMAGE, {"width": 4, "depth": 2}), ((9, 14, 1), {"width": 2, "depth": 3}), ((3, 1, 2), {"width": 2, "depth": 2})],
     "vgg": [(IMAGE, {"width": 4, "hidden": [16]}), (IMAGE, {"width": 2, "depth": 16, "dropout": 0.5})],
     "vit": [(IMAGE, {"depth": 2, "width": 24})],
 }
@@ -76,13 +83,23 @@ IN_FLOAT = {
 }
 
 
-# What those put out that give no (classes,).
+# What those put out for an example of a shape that give no (classes,).
 OUTPUTS = {
-    "autoencoder": lambda shape: shape,
-    "ctc": lambda shape: (shape[0] // 2, 8),
-    "seq2seq": lambda shape: (*shape["before"], 7),
-    "tcn": lambda shape: (shape[0], 7),
+    "autoencoder": lambda shape, given, classes: shape,
+    "ctc": lambda shape, given, classes: (shape[0] // 2, classes + 1),
+    "seq2seq": lambda shape, given, classes: (*shape["before"], classes),
+    "ssd": lambda shape, given, classes: (given["anchors"] * sum(places(shape, stride) for stride in given["strides"]), 4 + classes),
+    "tcn": lambda shape, given, classes: (shape[0], classes),
+    "unet": lambda shape, given, classes: (*shape[:2], classes),
 }
+
+
+def places(shape, stride):
+    return -(-shape[0] // stride) * -(-shape[1] // stride)
+
+
+def output_of(name, shape, given, classes=7):
+    return OUTPUTS[name](shape, given, classes) if name in OUTPUTS else (classes,)
 
 
 def stays_in_float(name, given):
@@ -127,12 +144,12 @@ def test_the_published_nets_have_their_published_sizes(name, given, parameters):
 def test_two_builds_have_the_same_names(name, shape, given):
     first, second = (built(name, shape, given) for _ in range(2))
     assert [w.name for w in first.weights] == [w.name for w in second.weights]
-    assert first.output_shape == (None, *OUTPUTS.get(name, lambda shape: (7,))(shape))
+    assert first.output_shape == (None, *output_of(name, shape, given))
     assert not any(type(layer).__name__ in ("Lambda", "TFOpLambda", "SlicingOpLambda") for layer in first.layers)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "linear"])
-@pytest.mark.parametrize("name", sorted({*CASES} - {*OUTPUTS}))
+@pytest.mark.parametrize("name", sorted({*CASES} - {*OUTPUTS} | {"unet"}))
 def test_every_builder_has_the_other_ends(name, activation):
     shape, given = CASES[name][0]
     model = built(name, shape, {**given, "activation": activation}, classes=3)
@@ -140,7 +157,7 @@ def test_every_builder_has_the_other_ends(name, activation):
     assert [layer.name for layer in model.layers if layer.name in ("logits", "probabilities", "values")] == ends
     x = pipelines.to_arrays(data_for(name, shape).test)[0]
     outputs = model.predict(x, verbose=0)
-    assert outputs.shape == (12, 3) and np.isfinite(outputs).all()
+    assert outputs.shape == (12, *output_of(name, shape, given, 3)) and np.isfinite(outputs).all()
     assert tasks.activation_of(model) == activation
 
 
@@ -197,8 +214,24 @@ def data_for(name, shape):
         return generator.normal(size=(60, *shape)).astype(np.float32)
 
     x = {name: some(one, name == "text") for name, one in shape.items()} if isinstance(shape, dict) else some(shape, shape == TOKENS)
+    if name == "unet":
+        return tfopt.datasets.arrays(x=x, y=generator.integers(0, 7, (60, *shape[:2])), task="segmentation", calibration=20)
     data = tfopt.datasets.arrays(x=x, y=np.arange(60) % 7, calibration=20)
+    if name == "ssd":
+        return with_boxes(data, CASES["ssd"])
     return tasks.autoencoding(data) if name == "autoencoder" else data
+
+
+def with_boxes(data, cases):
+    """A detector's data of the same pictures, with a box in the middle of each, and the anchors of the case of their shape."""
+    boxes, parts = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32), {}
+    for part in ("train", "validation", "test", "calibration"):
+        x, y = pipelines.to_arrays(getattr(data, part))
+        y = {"boxes": np.tile(boxes, (len(y), 1, 1)), "labels": y[:, np.newaxis]}
+        parts[part] = pipelines.examples(x, y)
+    given = next(given for shape, given in cases if shape == data.input_shape)
+    plain = dataclasses.replace(data, task="detection", **parts)
+    return tasks.detection(plain, strides=given["strides"], scales=[2.0], ratios=[1.0 + number for number in range(given["anchors"])])
 
 
 def int8_of(name, shape, given):
@@ -257,7 +290,7 @@ def test_options_out_of_range_are_refused(name, wrong):
 
 
 @pytest.mark.parametrize(
-    "name", ["backbone", "convnet", "densenet", "dscnn", "efficientnet_lite", "lenet5", "mobilenet", "resnet", "vgg", "vit"]
+    "name", ["backbone", "convnet", "densenet", "dscnn", "efficientnet_lite", "lenet5", "mobilenet", "resnet", "ssd", "unet", "vgg", "vit"]
 )
 def test_examples_that_are_no_images_are_refused(name):
     with pytest.raises(DataError, match=r"\(12,\); use mlp"):

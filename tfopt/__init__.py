@@ -58,6 +58,7 @@ _HOMES = {
     "train": "training",
     "unfreeze": "surgery.freezing",
     "verify": "verification",
+    "with_detections": "conversion",
 }
 _MODULES = ("datasets", "models", "pipelines", "preprocessing", "strategies", "tasks", "techniques")
 

@@ -155,6 +155,8 @@ def _draw_row(grid: Any, data: Data, name: str, row: _Row, raw: _Row, steps: Any
         y = {key: one[at] for key, one in row.y.items()} if isinstance(row.y, Mapping) else row.y[at]
         if data.task == "detection" and kind.picture:
             _sheet_cells.boxes(axes, y, values.shape[1:3], len(data.classes))
+        if data.task == "segmentation" and kind.picture:
+            _sheet_cells.mask(axes, y)
         axes.set_title(_title(data, y), fontsize=_INK, pad=2, parse_math=False)
     grid[0].set_ylabel(f"{name} {row.name}".strip(), fontsize=_INK, labelpad=2, parse_math=False)
 
@@ -169,6 +171,8 @@ def _title(data: Data, y: Any) -> str:
         return _short(
             ", ".join(f"{_class(data, label)} {count}" for label, count in sorted(Counter(y["labels"].tolist()).items()) if label >= 0)
         )
+    if data.task == "segmentation":
+        return _short(", ".join(_class(data, at) for at in np.unique(y) if at >= 0))
     if data.task == "regression":
         return ", ".join(f"{one:.4g}" for one in np.ravel(y)[:3])
     if data.task == "multi_label":
@@ -201,5 +205,5 @@ def _head(figure: Any, data: Data, rows: list[_Row]) -> None:
         va="top",
         parse_math=False,
     )
-    if data.task == "detection":
+    if data.task in ("detection", "segmentation"):
         _sheet_cells.legend(figure, [_short(name) for name in data.classes], _INK)

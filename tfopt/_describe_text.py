@@ -40,11 +40,18 @@ def _counts(it: Description) -> list[str]:
         if name is None:
             rows.append([f"... {len(it.classes) - _CLASSES} more", *[""] * len(it.examples)])
         else:
-            rows.append([f"  {_one_line(name)}", *(f"{count:,}" for count in it.classes[name].values())])
+            rows.append([f"  {_one_line(name)}", *(_count(it, split, count) for split, count in it.classes[name].items())])
     lines = _table(["examples", *it.examples], rows, "lrrr")
     if it.imbalance is not None:
         lines.append(f"The most frequent class has {it.imbalance:.2f} times the {it.counted} of the least frequent one, in train.")
     return lines
+
+
+def _count(it: Description, split: str, count: int) -> str:
+    """Of a class: how many examples or boxes, or which share of the pixels that count."""
+    if it.task != "segmentation":
+        return f"{count:,}"
+    return f"{100 * count / max(1, sum(of[split] for of in it.classes.values())):.2f} %"
 
 
 def _targets(it: Description) -> list[list[str]]:

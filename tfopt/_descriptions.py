@@ -130,7 +130,7 @@ class Description:
     Attributes:
       name, task: as of `Data`.
       examples: split -> how many.
-      classes: class -> split -> how many examples are of it; of a detection set boxes, of a set of sequences symbols.
+      classes: class -> split -> how many examples are of it; of a detection set boxes, of masks pixels, of a set of sequences symbols.
       imbalance: how many times as many of these the most frequent class has as the least frequent one, in train; None without
         classes, or where one has none.
       values, copies, target, words, boxes: what the classes of these names say; where it does not apply, empty. `copies` has an entry
@@ -159,7 +159,7 @@ class Description:
     @property
     def counted(self) -> str:
         """What the numbers of `classes` are of."""
-        return {"detection": "boxes", **dict.fromkeys(SEQUENCES, "symbols")}.get(self.task, "examples")
+        return {"detection": "boxes", "segmentation": "pixels", **dict.fromkeys(SEQUENCES, "symbols")}.get(self.task, "examples")
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain dicts, lists, strings and numbers: what `tfopt data --json` prints."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,37 @@ from . import _flatbuffer, _metadata
 _ABSENT = -1  # stands in a list of tensors for an input or output that is left out
 
 
-def joined(first: bytes, second: bytes) -> bytes:
+@dataclass(frozen=True)
+class Output:
+    """A file's output: its name in the signature, its shape with the batch dimension, its dtype, and where it is quantized scale and zero
+    point, else None and 0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None
+    zero_point: int
+
+
+def outputs_of(content: bytes) -> list[Output]:
+    """Of a .tflite with a signature, in the order of that."""
+    model = _flatbuffer.schema().ModelT.InitFromPackedBuf(content, 0)
+    kinds = {value: name.lower() for name, value in vars(_flatbuffer.schema().TensorType).items() if isinstance(value, int)}
+    found = []
+    for port in model.signatureDefs[0].outputs:
+        tensor = model.subgraphs[0].tensors[port.tensorIndex]
+        known = tensor.quantization is not None and tensor.quantization.scale is not None and len(tensor.quantization.scale)
+        scale, zero = (float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])) if known else (None, 0)
+        found.append(Output(port.name.decode(), tuple(map(int, tensor.shape)), kinds[tensor.type], scale, zero))
+    return found
+
+
+def joined(first: bytes, second: bytes, order: Sequence[str] = ()) -> bytes:
     """The file that runs `first` and gives its outputs to the inputs of `second` that have the same names in their signatures.
 
-    It takes the inputs of `first`, puts out the outputs of `second` under its signature, and keeps its metadata.
+    It takes the inputs of `first`, puts out the outputs of `second` under its signature, and keeps its metadata. `order` names the outputs
+    in another order than that of `second`.
     """
     read = _flatbuffer.schema().ModelT.InitFromPackedBuf
     front, back = read(first, 0), read(second, 0)
@@ -39,7 +67,8 @@ def joined(first: bytes, second: bytes) -> bytes:
     signature.inputs = front.signatureDefs[0].inputs
     for port in signature.outputs:
         port.tensorIndex = moved(port.tensorIndex)
-    main.outputs = _each(moved, added.outputs)
+    outputs = {port.name.decode(): port.tensorIndex for port in signature.outputs}
+    main.outputs = np.array([outputs[name] for name in order], np.int32) if order else _each(moved, added.outputs)
     main.tensors = [*main.tensors, *added.tensors]
     main.operators = [*(main.operators or ()), *added.operators]
     back.operatorCodes = [*kinds, *back.operatorCodes]

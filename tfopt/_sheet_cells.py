@@ -14,7 +14,7 @@ from . import _pictures
 _LINES = 8  # channels of a series that can be told apart as lines; more are drawn as a map
 _BARS = 64  # values of a row that can be told apart as bars
 _FIELDS = 16  # columns of a table that are shown
-_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45")  # of boxes, by class
+_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45")  # of boxes and masks, by class
 _QUIET = 1e-10  # the power below which a spectrogram shows silence: -100 dB
 
 Limits = tuple[float, float]
@@ -144,8 +144,17 @@ def boxes(axes: Any, y: Mapping[str, np.ndarray], size: Sequence[int], classes: 
             axes.add_patch(rectangle(place, (xmax - xmin) * wide, (ymax - ymin) * high, fill=False, color=colour(label), linewidth=0.9))
 
 
+def mask(axes: Any, y: np.ndarray) -> None:
+    """Lays the classes of a mask (height, width) over its picture, in their colours; what does not count is gray."""
+    colours = _pictures.matplotlib("colors")
+    shown = np.full((*y.shape, 4), colours.to_rgba("gray", 0.8))
+    for label in np.unique(y[y >= 0]):
+        shown[y == label] = colours.to_rgba(colour(int(label)), 0.4)
+    axes.imshow(shown, interpolation="nearest")
+
+
 def colour(label: int) -> str:
-    """Of the boxes of a class."""
+    """Of the boxes or pixels of a class."""
     return _COLOURS[label % len(_COLOURS)]
 
 

@@ -127,19 +127,19 @@ class Classes:
         self.counts, self.outside = np.zeros(count, np.int64), 0  # outside: labels that are the index of no class
 
     def add(self, y: Any) -> None:
-        """Takes a batch of labels in: class indices (n,), sequences of them (n, length) filled up with -1, shares of the classes or 0 and 1
-        for several (n, classes), or the boxes of a detection set.
+        """Takes a batch of labels in: class indices (n,), sequences of them (n, length) or masks (n, height, width), in which -1 is none,
+        shares of the classes or 0 and 1 for several (n, classes), or the boxes of a detection set.
         """
         if self.several:
             self.counts += y.astype(np.int64).sum(axis=0)
             return
         labels = y["labels"] if isinstance(y, Mapping) else y
-        filled = isinstance(y, Mapping) or (labels.ndim == 2 and labels.dtype.kind == "i")
+        filled = isinstance(y, Mapping) or labels.ndim == 3 or (labels.ndim == 2 and labels.dtype.kind == "i")
         if not filled and labels.ndim == 2 and labels.shape[1] == len(self.counts):
             labels = labels.argmax(axis=1)
         labels = labels.ravel().astype(np.int64)
         if filled:
-            labels = labels[labels >= 0]
+            labels = labels[labels != -1]
         good = (labels >= 0) & (labels < len(self.counts))
         self.counts += np.bincount(labels[good], minlength=len(self.counts))
         self.outside += int((~good).sum())

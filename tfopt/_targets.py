@@ -11,6 +11,8 @@ from . import backend, pipelines, tasks
 from .errors import DataError, OptionError, nearest
 from .types import Data, Fit
 
+WEIGHED = ("classification", "segmentation")  # tasks of classes that exclude each other
+
 
 class Targets:
     """The targets of a fit.
@@ -21,10 +23,10 @@ class Targets:
     """
 
     def __init__(self, model: Any, data: Data, fit: Fit):
-        self.data, self.task = data, tasks.of(data)
+        self.data, self.task, self._smoothing = data, tasks.of(data), fit.label_smoothing
         # A start behind the last epoch tells the labels' form without making a batch.
         spec = pipelines.training_batches(data, fit, fit.epochs).element_spec[1]
-        several = data.task == "classification" and tuple(model.outputs[0].shape)[1:] != (1,)
+        several = data.task in WEIGHED and tuple(model.outputs[0].shape)[1:] != (1,)
         self._are_shares = data.task == "classification" and spec.dtype.is_floating
         of_shares = isinstance(data.loss, str) and not data.loss.startswith("sparse_")
         self.soft = self._are_shares or (several and (fit.label_smoothing > 0 or of_shares))
@@ -46,10 +48,12 @@ class Targets:
         def change(x: Any, y: Any) -> tuple[Any, ...]:
             target = self.task.target(x, y)
             if self.soft and not are_shares:
-                target = tf.one_hot(target, self.data.num_classes)
+                target = tf.one_hot(tf.cast(target, tf.int32), self.data.num_classes)
+            smoothed = self.task.smoothed(target, self._smoothing) if self.soft else target
             if weights is None:
-                return x, target
-            return x, target, tf.linalg.matvec(target, weights) if self.soft else tf.gather(weights, y)
+                return x, smoothed
+            own = tf.linalg.matvec(target, weights) if self.soft else tf.gather(weights, tf.maximum(tf.cast(y, tf.int32), 0))
+            return x, smoothed, own
 
         return batches.map(tf.autograph.experimental.do_not_convert(change), num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -62,13 +66,14 @@ def _weights(data: Data, fit: Fit) -> np.ndarray | None:
     """
     if fit.class_weights is None:
         return None
-    if data.task != "classification":
+    if data.task not in WEIGHED:
         raise DataError(f"fit.class_weights: data {data.name!r} is for {data.task}; only classes that exclude each other have weights")
     if isinstance(fit.class_weights, Mapping):
         if unknown := [name for name in fit.class_weights if name not in data.classes]:
             raise OptionError(f"fit.class_weights: {data.name!r} has no class {unknown[0]!r}; {nearest(unknown[0], data.classes)}")
         return np.array([fit.class_weights.get(name, 1.0) for name in data.classes], np.float32)
-    counts = np.bincount(pipelines.labels(data.train), minlength=data.num_classes)
+    labels = pipelines.labels(data.train)
+    counts = np.bincount(labels[labels >= 0], minlength=data.num_classes)  # a pixel of a mask may be void
     if not counts.all():
         lacking = data.classes[int(counts.argmin())]
         raise DataError(f"fit.class_weights: data {data.name!r} has no training example of {lacking!r}; give weights by name")

@@ -30,7 +30,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _inputs, _joining, backend, bridge, deployment, options, pipelines
+from . import _inputs, _joining, backend, bridge, deployment, options, pipelines, tasks
+from ._suppressing import Suppression
 from ._worker import Worker, WorkerDied
 from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
 from .surgery import precision
@@ -183,6 +184,46 @@ def _front(model: Any, what: str, data: Data | None, timeout: float) -> bytes:
                     f"let the app do what `tfopt.preprocessing_of` says\n{reason}"
                 ) from None
         raise
+
+
+def with_detections(
+    artifact: Artifact, data: Data, *, most: int = 100, least: float = 0.25, same: float = 0.5, timeout: float = 600
+) -> Artifact:
+    """A detector's file with non-maximum suppression behind its own operations, which stay as they are: what `tasks.detections` does with
+    its outputs, in float32, by operations that LiteRT brings with it.
+
+    It puts out, for one picture and always `most` of them, the surest first: "boxes" (most, 4) as ymin, xmin, ymax, xmax in shares of it,
+    "scores" (most,), "classes" (most,), indices of the data's classes, and "count" (1,), how many there are; behind these boxes and
+    scores are 0, and classes -1. `Session.run` gives them in this order. Verify the file from before: its outputs have a score.
+
+    Args:
+      artifact: what `convert` has made of a detector. data: what it was made for; it says where the anchors are.
+      most, least, same: as of `tasks.detections`.
+      timeout: as of `convert`.
+
+    Raises:
+      DataError: the data has no boxes, or the file is no detector for it.
+      OptionError: an option out of range. ConversionError: as `convert`.
+
+    >>> boxes, scores, classes, count = tfopt.runtime.Session(with_detections(int8, data)).run(picture)
+    """
+    _check_timeout(timeout)
+    anchors, given = tasks.anchors(data), _joining.outputs_of(artifact.content)
+    wanted = tasks.of(data).outputs()[0]
+    if len(given) != 1 or given[0].shape[1:] != wanted:
+        shapes = " and ".join(str(one.shape[1:]) for one in given)
+        raise DataError(
+            f"{artifact.name}: puts out {shapes}; a detector for {data.name} puts out {wanted}; use the data that it was made for"
+        )
+    what = f"{artifact.name} with detections"
+    back = Suppression(given[0], anchors, **tasks.checked_suppression(most, least, same))
+    content = _joining.joined(artifact.content, _converted(back, what, None, back.specs, float32(), timeout), _DETECTIONS)
+    prepared = deployment.inside(artifact.name, artifact.content)
+    content = content if prepared is None else deployment.with_inside(content, prepared)
+    return dataclasses.replace(artifact, name=f"{artifact.name}-detections", content=content)
+
+
+_DETECTIONS = ("boxes", "scores", "classes", "count")
 
 
 def warm_up() -> None:

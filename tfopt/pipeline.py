@@ -136,12 +136,15 @@ def _data(recipe: Recipe) -> Data:
 
 
 def _built(model: Call, data: Data) -> Any:
-    """A model for data. The activation at its end, and of texts the size of the vocabulary, are known where the recipe says no others."""
-    builder, task = MODELS[model.use], tasks.of(data)
+    """A model for data. What its task asks for, such as the activation at its end, and of texts the size of the vocabulary, are known
+    where the recipe says no others.
+    """
     text = data.source.get("text", data.source)  # of several inputs the one of that name
-    known = {"activation": task.activation, "words": len(text.get("vocabulary", ())) if isinstance(text, Mapping) else 0}
+    words = len(text.get("vocabulary", ())) if isinstance(text, Mapping) else 0
+    builder, known = MODELS[model.use], {**tasks.of(data).asked, "words": words}
+    num_classes = known.pop("num_classes")
     known = {name: value for name, value in known.items() if name in options.options_of(builder) and value}
-    return builder(data.input_shape, task.units, **{**known, **model.options})
+    return builder(data.input_shape, num_classes, **{**known, **model.options})
 
 
 def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:

@@ -14,6 +14,7 @@ from ._csv import csv
 from ._digits import digits
 from ._fashion import fashion_mnist
 from ._idx import idx
+from ._image_masks import image_masks
 from ._images import image_folder
 from ._lines import text_lines
 from ._memory import arrays
@@ -35,6 +36,7 @@ DATASETS = {
     "fashion_mnist": fashion_mnist,
     "idx": idx,
     "image_folder": image_folder,
+    "image_masks": image_masks,
     "number_words": number_words,
     "text_file": text_file,
     "text_folder": text_folder,

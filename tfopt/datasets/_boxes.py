@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import DataError, shown
 from ..types import Data
-from . import _building, _decoding, _folders, _headers, _labels
+from . import _building, _decoding, _folders, _headers, _labels, _masks
 from ._headers import Header
 
 # A box may stick out of its picture by so many pixels without a word: tools that draw boxes round.
 ROUNDING = 1.0
+Masks = Literal["ellipses"]
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,12 @@ def build(
     preprocess: Sequence[Any],
     notes: Sequence[str],
     source: str,
+    masks: Masks | None = None,
 ) -> Data:
     """The Data of them, as `voc` and `coco` describe it.
 
     Args:
+      masks: what is drawn into the boxes, for masks in their place.
       root: of all files.
       classes: their order; without it the alphabet's. One without a box is left out.
       source: what messages name.
@@ -90,13 +93,18 @@ def build(
     if unused := [shown(one) for one in classes or () if one not in used]:
         notes.append(f"{source}: no box is of {_folders.some(unused)}; left out of the classes")
     y = _filled(found, names)
+    labels = y["labels"]
+    if masks is not None:
+        names = _masks.with_background(names, source)
+        y = labels = _drawn(y, form.size, len(names))
+        notes.append("masks are ellipses that fill the boxes, derived labels: nobody has drawn these outlines")
     sizes = {part: sum(one.part == part for one in found.pictures) for part in _labels.PARTS}
     numbers = _labels.divided(
         np.zeros(len(found.pictures), np.int32), sizes, validation=validation, test=test, seed=seed, source=source, stratified=False
     )
     if few := [part for part in _labels.PARTS if not len(numbers[part])]:
         raise DataError(f"{source}: {len(found.pictures)} pictures leave none for {' and '.join(few)}; give more, or larger shares")
-    notes += _labels.missing_classes({part: y["labels"][numbers[part]] for part in numbers}, names, source)
+    notes += _labels.missing_classes({part: labels[numbers[part]] for part in numbers}, names, source)
     held = _decoding.rows([one.path for one in found.pictures], found.headers, root, y, form, cache)
     return _building.build(
         name,
@@ -105,7 +113,7 @@ def build(
         seed=seed,
         calibration=calibration,
         preprocess=preprocess,
-        task="detection",
+        task="detection" if masks is None else "segmentation",
         source=form.facts,
         notes=notes,
     )
@@ -116,7 +124,7 @@ def _usable(pictures: Sequence[Picture]) -> Found:
     headers = iter(_headers.inspected([one.path for one in pictures if one.path and not one.problem]))
     for picture in pictures:
         header = picture.problem or next(headers)
-        turned = _meant(picture, header) if isinstance(header, Header) else header
+        turned = _decoding.meant(header, picture.size, "its annotation says") if isinstance(header, Header) else header
         if isinstance(turned, str):
             found.bad.append(f"{picture.name} {turned}")
             continue
@@ -126,16 +134,6 @@ def _usable(pictures: Sequence[Picture]) -> Found:
         found.boxes.append(boxes)
         found.labels.append(labels)
     return found
-
-
-def _meant(picture: Picture, header: Header) -> Header | str:
-    """The header, turned only if the boxes were drawn on the turned picture; else, tools that draw boxes ignore EXIF."""
-    stored, said = (header.height, header.width), picture.size
-    if said is not None and said != stored:
-        if said == stored[::-1] and _decoding.on_its_side(header.turn):
-            return header
-        return f"has {stored[1]} x {stored[0]} pixels, its annotation says {said[1]} x {said[0]}"
-    return Header(header.way, header.height, header.width, 1, header.mark)
 
 
 def _shares(picture: Picture, header: Header, found: Found) -> tuple[np.ndarray, list[str]]:
@@ -174,3 +172,11 @@ def _filled(found: Found, names: Sequence[str]) -> dict[str, np.ndarray]:
         boxes[row, : len(of)] = some
         labels[row, : len(of)] = [index[label] for label in of]
     return {"boxes": boxes, "labels": labels}
+
+
+def _drawn(y: Mapping[str, np.ndarray], size: tuple[int, int], classes: int) -> np.ndarray:
+    """(n, height, width): the masks of all boxes."""
+    pairs = zip(y["boxes"], y["labels"], strict=True)
+    return np.stack([_masks.ellipses(boxes[labels >= 0], labels[labels >= 0], size) for boxes, labels in pairs]).astype(
+        _masks.dtype_for(classes)
+    )

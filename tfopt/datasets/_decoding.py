@@ -144,6 +144,18 @@ def on_its_side(turn: int) -> bool:
     return turn in _TURNED["on_its_side"]
 
 
+def meant(header: Header, size: tuple[int, int] | None, said: str) -> Header | str:
+    """The header of a picture for labels that were drawn on one of this (height, width), turned only if that was; else, tools that
+    draw labels ignore EXIF. Of another size, the end of a sentence about the picture, in which it `said` so.
+    """
+    stored = header.height, header.width
+    if size is not None and size != stored:
+        if size == stored[::-1] and on_its_side(header.turn):
+            return header
+        return f"has {stored[1]} x {stored[0]} pixels, {said} {size[1]} x {size[0]}"
+    return Header(header.way, header.height, header.width, 1, header.mark)
+
+
 def _stretched(image: Any, size: tuple[int, int]) -> Any:
     return backend.tensorflow().image.resize(image, size)
 

@@ -38,8 +38,9 @@ def arrays(
     x: (n, ...) uint8, scaled to 0..1, or floats or int32 or int64 (word indices), taken as they are; for a model of several inputs a
     dict of such, by the names of the model's inputs. y: (n,) integers, the indices of `classes`; without `classes`, as many as the
     largest label says, named by their index. With task = "regression" y are the numbers to learn, (n,) or (n, k); with task = "multi_label"
-    (n, classes) of 0 and 1; with task = "transcription", "sequence_to_sequence" or "generation" (n, length) integers, indices of classes
-    in their order, filled up with -1.
+    (n, classes) of 0 and 1; with task = "segmentation" masks (n, height, width) of class indices, -1 for pixels that do not count; with
+    task = "transcription", "sequence_to_sequence" or "generation" (n, length) integers, indices of classes in their order, filled up with
+    -1.
 
     A .npz file holds x and y; or x_train and y_train and, where these parts are given, x_validation, y_validation, x_test and y_test, as
     Keras's mnist.npz does. Parts that are not given are split off, as shares `validation` and `test` by `seed`, as in `digits`.
@@ -115,11 +116,11 @@ def _names(found: Mapping[str, Part], task: str, classes: Sequence[str] | None, 
 def _checked(x: Any, y: np.ndarray, task: str, num_classes: int, *, y_name: str, **known: Any) -> Part:
     if task == "classification":
         return _building.check_examples(x, y, num_classes, y_name=y_name, **known)
-    names = [""] * num_classes
-    if task == "regression":
-        learnt = _targets.numbers(y, y_name)
-    else:
-        learnt, _ = (_targets.several if task == "multi_label" else _targets.sequences)(y, names, y_name)
+    learnt = {
+        "regression": lambda: _targets.numbers(y, y_name),
+        "multi_label": lambda: _targets.several(y, [""] * num_classes, y_name)[0],
+        "segmentation": lambda: _targets.masks(y, num_classes, y_name),
+    }.get(task, lambda: _targets.sequences(y, [""] * num_classes, y_name)[0])()
     x, _ = _building.check_examples(x, np.zeros(len(learnt), np.int32), 1, y_name=y_name, **known)
     return x, learnt
 

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from ..errors import DataError, shown
-from . import _labels
+from . import _labels, _masks
 
 Task = Literal["classification", "multi_label", "regression"]
-OfArrays = Literal["classification", "multi_label", "regression", "transcription", "sequence_to_sequence", "generation"]
+OfArrays = Literal["classification", "multi_label", "regression", "segmentation", "transcription", "sequence_to_sequence", "generation"]
 SEQUENCES = ("transcription", "sequence_to_sequence", "generation")  # tasks whose y are class indices in their order
 
 
@@ -156,6 +156,27 @@ def _of_words(labels: np.ndarray, classes: Sequence[str] | None, source: str) ->
 
 def _range(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 5 else f"{names[0]}, {names[1]}, ... {names[-1]}"
+
+
+def masks(labels: np.ndarray, classes: int, source: str) -> np.ndarray:
+    """Masks (n, height, width) as they are kept.
+
+    Raises:
+      DataError: they are none, or hold an index of no class.
+    """
+    if labels.ndim != 3 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{source}: holds {labels.dtype} of shape {labels.shape[1:]} each; for task = 'segmentation' should be class indices, "
+            "(height, width) integers, -1 for what does not count"
+        )
+    bad = np.flatnonzero(((labels < -1) | (labels >= classes)).reshape(len(labels), -1).any(axis=1))
+    if len(bad):
+        first = labels[bad[0]]
+        raise DataError(
+            f"{source}: {len(bad):,} masks hold an index outside 0..{classes - 1}, the first at index {bad[0]} has "
+            f"{first.max() if first.max() >= classes else first.min()}; -1 is for what does not count"
+        )
+    return labels.astype(_masks.dtype_for(classes))
 
 
 def numbered(y: np.ndarray, y_name: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ def voc(
     folder: str | Path,
     size: Size,
     channels: Channels = 3,
+    masks: _boxes.Masks | None = None,
     first_pixel: Literal[0, 1] | None = None,
     corrupt: Tolerated = 0.05,
     validation: Share = 0.15,
@@ -43,6 +44,9 @@ def voc(
 
     Args:
       size: [height, width] that each picture is resized to, bilinearly.
+      masks: "ellipses" for masks in place of boxes, and the task segmentation: y (height, width) integers, 0 for "background", which is the
+        first class then, and an ellipse that fills each box, the larger boxes drawn first. Labels derived in this way say where things
+        are, not their outlines.
       first_pixel: whether the upper left pixel is (1, 1), as VOC counts, where a box from 1 to 10 is ten pixels wide, or its corner (0, 0);
         without it 0 where some box of the set begins at 0 or below, else 1.
       corrupt: up to this share of the pictures may be unreadable, or their annotations; they are left out and named in the data's notes.
@@ -76,6 +80,7 @@ def voc(
         preprocess=preprocess,
         notes=notes,
         source=f"folder = {folder}",
+        masks=masks,
     )
 
 

@@ -62,6 +62,15 @@ def head(x: Any, outputs: int, activation: str) -> Any:
     return layers.Softmax(name="probabilities")(logits)
 
 
+def pixel_head(x: Any, outputs: int, activation: str) -> Any:
+    """The same for each pixel, by a convolution of 1."""
+    layers = backend.keras().layers
+    values = layers.Conv2D(outputs, 1, name="values" if activation == "linear" else "logits")(x)
+    if activation == "sigmoid":
+        return layers.Activation("sigmoid", name="probabilities")(values)
+    return values if activation == "linear" else layers.Softmax(name="probabilities")(values)
+
+
 def conv_bn_relu(x: Any, filters: int, *, name: str, size: int = 3, stride: int = 1, bias: bool = False, most: float | None = None) -> Any:
     """The same with a ReLU; `most` is 6 for a ReLU6."""
     x = conv_bn(x, filters, name=name, size=size, stride=stride, bias=bias)
@@ -137,3 +146,19 @@ def encoded(x: Any, heads: int, hidden: int, dropout: float, *, name: str) -> An
     if dropout:
         y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
     return layers.Add(name=f"{name}_add2")([x, y])
+
+
+def halving(size: tuple[int, ...]) -> tuple[int, ...]:
+    """2 along each axis on which there is something to halve."""
+    return tuple(2 if length > 1 else 1 for length in size)
+
+
+def enlarged(x: Any, size: tuple[int, ...], name: str) -> Any:
+    """Twice as long along each axis on which it was halved from `size`, and cut to that."""
+    layers, axes, factors = backend.keras().layers, len(size), halving(size)
+    if max(factors) > 1:
+        x = getattr(layers, f"UpSampling{axes}D")(factors if axes == 2 else factors[0], name=f"{name}_up")(x)
+    over = [(0, now - then) for now, then in zip(x.shape[1:-1], size, strict=True)]
+    if not any(more for _, more in over):
+        return x
+    return getattr(layers, f"Cropping{axes}D")(over if axes == 2 else over[0], name=f"{name}_crop")(x)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .. import backend, options
 from ..errors import DataError
-from ._blocks import Count, bn_relu, check_one_input
+from ._blocks import Count, bn_relu, check_one_input, enlarged, halving
 
 _HIDDEN = {"dense": (128, 128, 128, 128), "convolutional": (16, 32, 64)}
 
@@ -72,14 +72,14 @@ def _convolutional(inputs: Any, hidden: tuple[int, ...], code: int) -> Any:
     x = inputs
     for number, filters in enumerate(hidden, 1):
         sizes.append(tuple(x.shape[1:-1]))
-        x = bn_relu(_convolution(x, filters, f"encoder{number}", strides=_strides(sizes[-1]), bias=False), f"encoder{number}")
+        x = bn_relu(_convolution(x, filters, f"encoder{number}", strides=halving(sizes[-1]), bias=False), f"encoder{number}")
     inner = tuple(x.shape[1:])
     x = _coded(layers.Flatten(name="flatten")(x), code)
     x = layers.Reshape(inner, name="unflatten")(_dense_bn_relu(x, math.prod(inner), "decoder1"))
     for number, (filters, size) in enumerate(zip(reversed(hidden[:-1]), reversed(sizes[1:]), strict=True), 2):
-        x = _enlarged(x, size, f"decoder{number}")
+        x = enlarged(x, size, f"decoder{number}")
         x = bn_relu(_convolution(x, filters, f"decoder{number}", bias=False), f"decoder{number}")
-    return _convolution(_enlarged(x, sizes[0], "values"), shape[-1], "values")
+    return _convolution(enlarged(x, sizes[0], "values"), shape[-1], "values")
 
 
 def _coded(x: Any, code: int) -> Any:
@@ -92,22 +92,6 @@ def _dense_bn_relu(x: Any, units: int, name: str) -> Any:
     return bn_relu(backend.keras().layers.Dense(units, name=name)(x), name)
 
 
-def _strides(size: tuple[int, ...]) -> tuple[int, ...]:
-    """2 along each axis on which there is something to halve."""
-    return tuple(2 if length > 1 else 1 for length in size)
-
-
 def _convolution(x: Any, filters: int, name: str, *, strides: Any = 1, bias: bool = True) -> Any:
     made = getattr(backend.keras().layers, f"Conv{len(x.shape) - 2}D")
     return made(filters, 3, strides=strides, padding="same", use_bias=bias, name=name)(x)
-
-
-def _enlarged(x: Any, size: tuple[int, ...], name: str) -> Any:
-    """Twice as long along each axis on which it was halved from `size`, and cut to that."""
-    layers, axes, factors = backend.keras().layers, len(size), _strides(size)
-    if max(factors) > 1:
-        x = getattr(layers, f"UpSampling{axes}D")(factors if axes == 2 else factors[0], name=f"{name}_up")(x)
-    over = [(0, now - then) for now, then in zip(x.shape[1:-1], size, strict=True)]
-    if not any(more for _, more in over):
-        return x
-    return getattr(layers, f"Cropping{axes}D")(over if axes == 2 else over[0], name=f"{name}_crop")(x)

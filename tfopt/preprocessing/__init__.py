@@ -190,7 +190,8 @@ def applied(x: Any, y: Any, steps: Sequence[Call], seed: Any = None) -> tuple[An
         number, step = run[0]
         function = tf.autograph.experimental.do_not_convert(STEPS[step.use])  # they are operations already, and so are built faster
         if not any(is_augmentation(one) for _, one in run):
-            x = function(x, **step.options)
+            before, x = x, function(x, **step.options)
+            y = augmenting.labels_of_middle(before, y, **step.options) if step.use == "center_crop" else y
             continue
         own = tf.random.experimental.stateless_fold_in(seed, number)
         together = [(one.use, one.options) for _, one in run]

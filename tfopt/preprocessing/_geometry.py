@@ -1,4 +1,4 @@
-"""Images moved, turned and stretched by matrices, one for each image of a batch, and the boxes in them moved along.
+"""Images moved, turned and stretched by matrices, one for each image of a batch, and their boxes or masks moved along.
 
 A matrix (2, 3) says where each place of the new image comes from: in_x = m00 out_x + m01 out_y + m02, in_y = m10 out_x + m11 out_y + m12,
 in pixels counted from the middle of the image, to the right and down. A batch of them is (n, 2, 3). So what enlarges has small numbers, and
@@ -103,7 +103,7 @@ def upright(x: Any, y: Any, matrices: Any, size: tuple[int, int] | None = None) 
     left, right = _ends(matrices[:, 0, 2], matrices[:, 0, 0], new_width, width, wide)
     numbers = tf.range(tf.shape(x)[0])
     new = tf.image.crop_and_resize(padded, tf.stack([top, left, bottom, right], 1), numbers, [new_height, new_width])
-    return _shaped(new, x, (new_height, new_width)), boxes_moved(y, matrices, (height, width), (new_height, new_width))
+    return _shaped(new, x, (new_height, new_width)), labels_moved(y, matrices, (height, width), (new_height, new_width))
 
 
 def _ends(move: Any, factor: Any, new: int, old: int, padded: int) -> tuple[Any, Any]:
@@ -114,24 +114,27 @@ def _ends(move: Any, factor: Any, new: int, old: int, padded: int) -> tuple[Any,
 
 def turned(x: Any, y: Any, matrices: Any) -> tuple[Any, Any]:
     """The batch with any matrices, interpolated linearly."""
-    tf = backend.tensorflow()
-    height, width = x.shape[1:3]
-    new = tf.raw_ops.ImageProjectiveTransformV3(
+    size = tuple(x.shape[1:3])
+    new = _transformed(x, matrices, size, "BILINEAR", 0.0)
+    return _shaped(new, x, size), labels_moved(y, matrices, size, size)
+
+
+def _transformed(x: Any, matrices: Any, size: tuple[int, int], interpolation: str, outside: float) -> Any:
+    return backend.tensorflow().raw_ops.ImageProjectiveTransformV3(
         images=x,
-        transforms=_from_the_corner(matrices, height, width),
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
+        transforms=_from_the_corner(matrices, tuple(x.shape[1:3]), size),
+        output_shape=list(size),
+        fill_value=outside,
+        interpolation=interpolation,
         fill_mode="CONSTANT",
     )
-    return _shaped(new, x, (height, width)), boxes_moved(y, matrices, (height, width), (height, width))
 
 
-def _from_the_corner(matrices: Any, height: int, width: int) -> Any:
+def _from_the_corner(matrices: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:
     """The matrices with pixels counted from 0 at the upper left, flat, with the two zeros of a transform without perspective."""
     tf = backend.tensorflow()
-    middle = tf.constant([(width - 1) / 2, (height - 1) / 2], tf.float32)
-    moves = matrices[:, :, 2] + middle - tf.linalg.matvec(matrices[:, :, :2], middle)
+    middles = [tf.constant([(width - 1) / 2, (height - 1) / 2], tf.float32) for height, width in (old, new)]
+    moves = matrices[:, :, 2] + middles[0] - tf.linalg.matvec(matrices[:, :, :2], middles[1])
     flat = tf.reshape(tf.concat([matrices[:, :, :2], moves[:, :, tf.newaxis]], 2), [-1, 6])
     return tf.pad(flat, [[0, 0], [0, 2]])
 
@@ -139,6 +142,23 @@ def _from_the_corner(matrices: Any, height: int, width: int) -> Any:
 def _shaped(new: Any, x: Any, size: tuple[int, int]) -> Any:
     tf = backend.tensorflow()
     return tf.ensure_shape(tf.cast(new, x.dtype), [x.shape[0], *size, x.shape[3]])
+
+
+def labels_moved(y: Any, matrices: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:
+    """The labels y with their boxes, or as the mask that they are, where the matrices put them; any other y comes out as it is.
+
+    A mask (n, height, width) of integers takes the class of the nearest pixel, and -1, which does not count, where nothing was.
+    """
+    if not is_mask(y):
+        return boxes_moved(y, matrices, old, new)
+    tf = backend.tensorflow()
+    mask = _transformed(tf.cast(y, tf.int32)[..., tf.newaxis], matrices, new, "NEAREST", -1.0)
+    return tf.ensure_shape(tf.cast(mask[..., 0], y.dtype), [y.shape[0], *new])
+
+
+def is_mask(y: Any) -> bool:
+    """Whether labels are masks: a class for each pixel."""
+    return y is not None and not isinstance(y, dict) and len(y.shape) == 3 and backend.tensorflow().as_dtype(y.dtype).is_integer
 
 
 def boxes_moved(y: Any, matrices: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:

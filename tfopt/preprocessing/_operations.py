@@ -13,7 +13,7 @@ from typing import Any
 from .. import backend
 from . import _tones
 from ._drawing import happens, integers, split
-from ._geometry import boxes_moved, slanted, turned
+from ._geometry import labels_moved, slanted, turned
 
 # (n,) strengths, 1 being full and -1 full to the other side, and the largest move -> the angle in radians, the shear across and down, and
 # the move across and down as shares of width and height; None for none.
@@ -64,7 +64,7 @@ def one_each(
     parts = [tf.gather(x, places[0])]
     parts.append(turned(tf.gather(x, places[1]), None, tf.gather(matrices, places[1]))[0])
     parts += [TONAL[name](tf.gather(x, at), tf.gather(strength, at), bits) for name, at in zip(tonal, places[2:], strict=True)]
-    return tf.ensure_shape(tf.dynamic_stitch(places, parts), x.shape), boxes_moved(y, matrices, x.shape[1:3], x.shape[1:3])
+    return tf.ensure_shape(tf.dynamic_stitch(places, parts), x.shape), labels_moved(y, matrices, tuple(x.shape[1:3]), tuple(x.shape[1:3]))
 
 
 def _matrices(x: Any, strengths: Sequence[Any], names: Sequence[str], move: float) -> Any:

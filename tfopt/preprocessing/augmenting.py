@@ -6,7 +6,9 @@ whatever order. Each image is changed in its own way. Dtypes are kept, and shape
 image is black. A seed is for one function only.
 
 The labels y are given back as they are. For detection, y = {"boxes": (n, m, 4), "labels": (n, m)}, the boxes are moved along: each becomes
-the upright hull of what is left of it inside the image, and goes where that is less than a fifth of its area.
+the upright hull of what is left of it inside the image, and goes where that is less than a fifth of its area. For segmentation, y = masks
+(n, height, width) of class indices, these are moved along: each pixel takes the class of the nearest one, and -1, which does not count,
+where nothing was.
 
 `random_crop` and `resized_crop` with a `size` make other shapes, and what is not augmented needs them, too: `center_crop` of the same size
 behind them takes the middle of it, and of a training example, which has that size already, everything.
@@ -24,7 +26,7 @@ from pydantic import Field
 from .. import backend, options
 from ..errors import DataError
 from ._drawing import Amount, Range, Shares, Side, Size, images, split, uniform
-from ._geometry import Moves, boxes_moved, by_whole_pixels, slanted, stretched, turned, upright
+from ._geometry import Moves, by_whole_pixels, labels_moved, slanted, stretched, turned, upright
 
 PADDING = 4
 
@@ -104,6 +106,14 @@ def center_crop(x: Any, *, size: Size) -> Any:
     return x[:, top : top + height, left : left + width]
 
 
+def labels_of_middle(x: Any, y: Any, *, size: int | list[int]) -> Any:
+    """The boxes or masks y of the images x, moved along as `center_crop` cuts them; any other y as it is."""
+    tf = backend.tensorflow()
+    old = tuple(x.shape[1:3])
+    moves, new = _middles(tf.zeros([tf.shape(x)[0], 2]), old, size=size)
+    return labels_moved(y, Moves(1.0, moves.shift).matrices, old, new)
+
+
 def _middles(numbers: Any, shape: Any, *, size: int | list[int]) -> tuple[Moves, tuple[int, int]]:
     size = sides(size, shape, "center_crop")
     free = np.subtract(shape, size)
@@ -133,7 +143,7 @@ def moved(x: Any, y: Any, seed: Any, steps: Sequence[tuple[str, Mapping[str, Any
         moves = own if moves is None else moves.then(own)
     flips = [options_.get("vertical", False) for name, options_ in steps if name == "random_flip"]
     new = by_whole_pixels(x, moves, size, mirrored=(any(flips), bool(flips)), shifted=len(flips) < len(steps))
-    y = boxes_moved(y, moves.matrices, tuple(x.shape[1:3]), size) if isinstance(y, dict) else y
+    y = labels_moved(y, moves.matrices, tuple(x.shape[1:3]), size) if y is not None else y
     return (new if floats else tf.cast(new, x.dtype)), y
 
 

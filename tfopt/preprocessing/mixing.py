@@ -14,6 +14,7 @@ from .. import backend, options
 from ..errors import DataError
 from . import _tones
 from ._drawing import Amount, colored, happens, images, integers, per_image, split
+from ._geometry import is_mask
 
 Classes = Annotated[int, Field(ge=1)] | None
 
@@ -28,7 +29,7 @@ def mixup(x: Any, y: Any, seed: Any, *, alpha: Amount = 0.2, classes: Classes = 
     classes: how many there are; filled in.
 
     Raises:
-      DataError: the examples have boxes, or `classes` is missing.
+      DataError: the examples have boxes or masks, or `classes` is missing.
     """
     x, y = colored(x, "mixup"), _labels(y, classes, "mixup")
     if not alpha:
@@ -49,7 +50,7 @@ def cutmix(x: Any, y: Any, seed: Any, *, alpha: Amount = 1.0, classes: Classes =
     classes: how many there are; filled in.
 
     Raises:
-      DataError: the examples have boxes, or `classes` is missing.
+      DataError: the examples have boxes or masks, or `classes` is missing.
     """
     x, y = images(x, "cutmix"), _labels(y, classes, "cutmix")
     if not alpha:
@@ -101,8 +102,9 @@ def _mean(one: Any, other: Any, weight: Any) -> Any:
 
 def _labels(y: Any, classes: int | None, step: str) -> Any:
     tf = backend.tensorflow()
-    if isinstance(y, dict):
-        raise DataError(f"{step}: mixes the labels of whole images, and these have boxes; leave it out of preprocess")
+    if isinstance(y, dict) or is_mask(y):
+        have = "boxes" if isinstance(y, dict) else "masks"
+        raise DataError(f"{step}: mixes the labels of whole images, and these have {have}; leave it out of preprocess")
     y = tf.convert_to_tensor(y)
     if y.dtype.is_floating:
         return y

@@ -11,6 +11,7 @@ from .. import backend, options
 from ..errors import DataError
 from . import _tones
 from ._drawing import colored, integers, split, uniform
+from ._geometry import is_mask
 from ._operations import GEOMETRIC, TONAL, one_each
 
 _RAND_AUGMENT = ("identity", *GEOMETRIC, *TONAL)
@@ -26,7 +27,7 @@ def rand_augment(
     """Each image changed by so many operations, each drawn for itself from 14, all equally strong.
 
     Cubuk et al. 2020, arXiv:1909.13719. The operations: identity, rotate, shear and translate (across; down), autocontrast, brightness,
-    color, contrast, equalize, posterize, sharpness, solarize. Boxes are moved along.
+    color, contrast, equalize, posterize, sharpness, solarize. Boxes and masks are moved along.
 
     magnitude: of 30, at which an image is turned by 30 degrees, sheared by 0.3, moved by 45 % of its side; brightness, color, contrast and
     sharpness are changed by 90 %, posterize keeps 4 bits, and solarize inverts everything. 0 changes nothing.
@@ -54,12 +55,13 @@ def aug_mix(
     third of its side; posterize goes from 4 bits to none, and solarize inverts everything. 0 changes nothing.
 
     Raises:
-      DataError: the examples have boxes, which can't be mixed.
+      DataError: the examples have boxes or masks, which can't be mixed.
     """
     tf = backend.tensorflow()
     x = colored(x, "aug_mix")
-    if isinstance(y, dict):
-        raise DataError("aug_mix: mixes versions of an image, and of the boxes in it there is no mixture; leave it out of preprocess")
+    if isinstance(y, dict) or is_mask(y):
+        what = "boxes in it" if isinstance(y, dict) else "mask of it"
+        raise DataError(f"aug_mix: mixes versions of an image, and of the {what} there is no mixture; leave it out of preprocess")
     if not severity:
         return x, y
     count, seeds = tf.shape(x)[0], split(seed, 3 + 2 * _LONGEST)

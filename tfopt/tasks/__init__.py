@@ -16,18 +16,22 @@ from ._choosing import (
     anomaly_detection,
     autoencoding,
     classification,
+    detection,
     generation,
     multi_label,
     regression,
+    segmentation,
     sequence_to_sequence,
     transcription,
 )
 from ._classification import Classification
+from ._detection import Detection, anchors, checked_suppression, detections
 from ._endings import activation_of
 from ._generation import Generation
 from ._intervals import wilson
 from ._multi_label import MultiLabel
 from ._regression import Regression
+from ._segmentation import Segmentation
 from ._sequence_to_sequence import BEFORE, END, SequenceToSequence
 from ._task import Metric, Scores, Task
 from ._transcription import Transcription
@@ -36,19 +40,34 @@ TASKS = {
     "anomaly_detection": anomaly_detection,
     "autoencoding": autoencoding,
     "classification": classification,
+    "detection": detection,
     "generation": generation,
     "multi_label": multi_label,
     "regression": regression,
+    "segmentation": segmentation,
     "sequence_to_sequence": sequence_to_sequence,
     "transcription": transcription,
 }
-_KINDS = {
+_KINDS: dict[str, type[Task]] = {
     kind.name: kind
-    for kind in (AnomalyDetection, Autoencoding, Classification, Generation, MultiLabel, Regression, SequenceToSequence, Transcription)
+    for kind in (
+        AnomalyDetection,
+        Autoencoding,
+        Classification,
+        Detection,
+        Generation,
+        MultiLabel,
+        Regression,
+        Segmentation,
+        SequenceToSequence,
+        Transcription,
+    )
 }
+_OF_CLASSES = ("classification", "detection", "multi_label", "segmentation")
 _UNBOUNDED = {"autoencoding": "mse", "generation": "perplexity"}  # scores of tasks without another that may be above 1
 
-__all__ = ["BEFORE", "END", "TASKS", "Metric", "Scores", "Task", "activation_of", "bounded", "check_fits", "of", "wilson", *TASKS]
+__all__ = ["BEFORE", "END", "TASKS", "Metric", "Scores", "Task", "activation_of", "anchors", "bounded", "check_fits", "checked_suppression"]
+__all__ += ["detections", "of", "wilson", *TASKS]
 
 
 def of(data: Data) -> Task:
@@ -95,7 +114,7 @@ def check_fits(model: Any, data: Data) -> None:
             )
     gives = tuple(model.outputs[0].shape)[1:]
     if not task.accepts(gives):
-        of_classes = f" with {data.num_classes} classes" if task.name in ("classification", "multi_label") else ""
+        of_classes = f" with {data.num_classes} classes" if task.name in _OF_CLASSES else ""
         wanted = " or ".join(map(str, task.outputs()))
         raise DataError(
             f"model {model.name!r} gives outputs of shape {gives}; data {data.name!r}, which is for {data.task}{of_classes}, needs "

@@ -14,10 +14,13 @@ from .. import options, pipelines
 from ..errors import DataError, nearest, shown
 from ..pipelines import Rows
 from ..types import Data
+from . import _anchors
 
 Loss = Annotated[str | Callable, "name of a Keras loss"]
 Own = Annotated[Callable, "function (targets, outputs) -> (n,)"]
 TopK = Annotated[str, Field(pattern=r"^top_[1-9]\d*_accuracy$")]
+Length = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Names = list[str] | tuple[str, ...]
 
 
@@ -81,6 +84,60 @@ def regression(
       DataError: the data's y is no number. OptionError: there is no such score.
     """
     return _for("regression", data, score, loss)
+
+
+@options.checked
+def detection(
+    data: Data,
+    *,
+    score: Literal["map_50", "map"] | None = None,
+    loss: Annotated[Callable | None, "function"] = None,
+    strides: Annotated[list[Length] | tuple[Length, ...], Field(min_length=1), "list of pixels"] = _anchors.STRIDES,
+    scales: Annotated[list[Positive] | tuple[Positive, ...], Field(min_length=1), "list of numbers"] = _anchors.SCALES,
+    ratios: Annotated[list[Positive] | tuple[Positive, ...], Field(min_length=1), "list of numbers"] = _anchors.RATIOS,
+) -> Data:
+    """Boxes around what is in a picture, and their classes. The data has boxes: `voc` and `coco` give such.
+
+    A model tells boxes against anchors, which follow from the size of the pictures and these options; see `tfopt.tasks.anchors`. Choose
+    them so that each box that there is has one that covers it by half or more.
+
+    Args:
+      score: "map_50" (without another: the mean average precision of boxes covered by half) or "map" (the mean of that over 0.5 to 0.95).
+      loss: a function (targets (n, anchors, 5), outputs (n, anchors, 4 + classes)) -> (n,), with each anchor's offsets and class for
+        targets; -1 for no class, -2 for what does not count.
+      strides: how far the places of anchors are apart in pixels, for each map of a model.
+      scales: the sides of square anchors, in strides.
+      ratios: width by height.
+
+    >>> tfopt.tasks.detection(cells, scales=[2.5, 3.5]).task_options["scales"]
+    [2.5, 3.5]
+
+    Raises:
+      DataError: the data has no boxes. OptionError: there is no such score, or an option out of range.
+    """
+    return _for("detection", data, score, loss, strides=list(strides), scales=list(scales), ratios=list(ratios))
+
+
+@options.checked
+def segmentation(
+    data: Data,
+    *,
+    score: Literal["iou", "dice", "accuracy"] | None = None,
+    loss: Loss | None = None,
+) -> Data:
+    """A class for each pixel. The data has masks: `image_masks`, or `voc` with `masks`, makes such.
+
+    Args:
+      score: "iou" (without another: the mean over the classes of intersection by union), "dice" or "accuracy" (the share of right pixels).
+      loss: as of `classification`.
+
+    >>> tfopt.tasks.segmentation(cells, score="dice").metric
+    'dice'
+
+    Raises:
+      DataError: the data's y is no mask of the pictures' size. OptionError: there is no such score.
+    """
+    return _for("segmentation", data, score, loss)
 
 
 @options.checked

@@ -46,7 +46,7 @@ class Classification(Task):
 
     def _averaged(self, y: np.ndarray, p: np.ndarray) -> tuple[Any, ...]:
         labels = [1] if self.data.num_classes == 2 else np.unique(y)
-        return _metrics.precision_recall_f1(y, _classes(p), "macro", labels=labels)
+        return _metrics.precision_recall_f1(y, _metrics.classes(p), "macro", labels=labels)
 
     def outputs(self) -> tuple[tuple[int, ...], ...]:
         """A value a class; of two classes one value will do."""
@@ -88,7 +88,7 @@ class Classification(Task):
 
     def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> float:
         """The share of examples with the same class."""
-        mine, theirs = (_classes(self.prepared(one, expected)) for one in (outputs, expected))
+        mine, theirs = (_metrics.classes(self.prepared(one, expected)) for one in (outputs, expected))
         return float(np.mean((mine == theirs) & (mine >= 0)))
 
     def prepared(self, outputs: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ class Classification(Task):
     def per_class(self, truth: np.ndarray, outputs: np.ndarray) -> dict[str, dict[str, float]]:
         """Precision, recall, F1 and average precision of each class, and how many examples it has."""
         number = self.data.num_classes
-        columns = _metrics.precision_recall_f1(truth, _classes(outputs), None, labels=range(number))
+        columns = _metrics.precision_recall_f1(truth, _metrics.classes(outputs), None, labels=range(number))
         return {
             name: dict(zip(("precision", "recall", "f1", "examples"), map(float, values), strict=True))
             for name, *values in zip(self.data.classes, *columns, strict=True)
@@ -109,7 +109,7 @@ class Classification(Task):
 
     def confusion(self, truth: np.ndarray, outputs: np.ndarray) -> tuple[tuple[int, ...], ...]:
         """Counts, as scikit-learn's confusion_matrix; outputs that are no numbers are in no column."""
-        predicted = _classes(outputs)
+        predicted = _metrics.classes(outputs)
         matrix = np.zeros((self.data.num_classes,) * 2, np.int64)
         np.add.at(matrix, (truth[predicted >= 0], predicted[predicted >= 0]), 1)
         return tuple(tuple(map(int, row)) for row in matrix)
@@ -120,15 +120,10 @@ def _is_alone(model: Any) -> bool:
     return tuple(model.outputs[0].shape)[1:] == (1,)
 
 
-def _classes(p: np.ndarray) -> np.ndarray:
-    """The class of each example; -1, which no example has, where an output is no number."""
-    return np.where(np.isfinite(p).all(axis=1), np.argmax(np.where(np.isnan(p), -np.inf, p), axis=1), -1)
-
-
 def _right(y: np.ndarray, p: np.ndarray, k: int) -> np.ndarray:
     """1 where fewer than k classes have a greater value than the true one, of equals those that come first."""
     if k == 1:
-        return (_classes(p) == y).astype(np.float64)
+        return (_metrics.classes(p) == y).astype(np.float64)
     order = np.argsort(-p, axis=1, kind="stable")[:, :k]
     return ((order == y[:, np.newaxis]).any(axis=1) & np.isfinite(p).all(axis=1)).astype(np.float64)
 

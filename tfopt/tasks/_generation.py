@@ -44,9 +44,9 @@ class Generation(Task):
         return ((*self.data.input_shape, self.data.num_classes),)
 
     @property
-    def units(self) -> int:
+    def asked(self) -> Mapping[str, Any]:
         """The symbols."""
-        return self.data.num_classes
+        return {"num_classes": self.data.num_classes}
 
     @property
     def ending(self) -> str:

@@ -59,6 +59,12 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -50, 50)))
 
 
+def classes(p: np.ndarray) -> np.ndarray:
+    """The class of each example or pixel, of (n, ..., classes); -1, which none has, where an output is no number."""
+    finite = np.isfinite(p).all(axis=-1)
+    return np.where(finite, np.argmax(p if finite.all() else np.where(np.isnan(p), -np.inf, p), axis=-1), -1)
+
+
 def are_probabilities(outputs: np.ndarray) -> bool:
     """Whether outputs over a whole test set lie in 0..1, as logits never do."""
     finite = outputs[np.isfinite(outputs)]

@@ -49,9 +49,9 @@ class SequenceToSequence(Task):
         return ((*_task.label_spec(self.data).shape, self.data.num_classes),)
 
     @property
-    def units(self) -> int:
+    def asked(self) -> Mapping[str, Any]:
         """The symbols."""
-        return self.data.num_classes
+        return {"num_classes": self.data.num_classes}
 
     @property
     def ending(self) -> str:

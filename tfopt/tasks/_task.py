@@ -107,11 +107,6 @@ class Task(abc.ABC):
             for one in self.outputs()
         )
 
-    @property
-    def units(self) -> int:
-        """What tfopt's builders are given as `num_classes`."""
-        return self.outputs()[0][0]
-
     def problem(self, model: Any) -> str | None:
         """Why a model whose outputs have the right shape can't do for this data all the same, and what would; None where it can."""
         return None
@@ -138,6 +133,10 @@ class Task(abc.ABC):
         """What the loss compares the outputs with, of a batch; in TensorFlow's operations."""
         return y
 
+    def smoothed(self, target: Any, smoothing: float) -> Any:
+        """Shares of the classes with label smoothing, where the loss itself does not do it."""
+        return target
+
     def truth(self, x: Any, y: Any) -> Any:
         """What the outputs are compared with when they are scored, of a batch of arrays."""
         return y
@@ -162,6 +161,17 @@ class Task(abc.ABC):
         """Outputs as metrics take them; `expected` are those of the trained Keras model, which tells logits from probabilities."""
         return outputs
 
+    def compared(self, truth: Any, outputs: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The truth and the prepared outputs, or in place of the truth what the metrics need of both, example by example: what takes long
+        to compare is compared once, and an interval's draws choose among that.
+        """
+        return truth, outputs
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What tfopt's builders are told, beside the shape of the input: how many outputs, classes or values, and options by name."""
+        return {"num_classes": self.outputs()[0][0], "activation": self.activation}
+
     @property
     def score(self) -> str:
         """The name of the metric that limits speak of."""
@@ -183,7 +193,7 @@ class Task(abc.ABC):
         Raises:
           DataError: it is not defined on this truth.
         """
-        return self._defined(self.metric(self.score).of(truth, self.prepared(outputs, expected)))
+        return self._defined(self.metric(self.score).of(*self.compared(truth, self.prepared(outputs, expected))))
 
     def scores(self, truth: Any, outputs: np.ndarray, expected: np.ndarray) -> Scores:
         """Every metric of the outputs (n, ...), and the score's interval.
@@ -191,7 +201,8 @@ class Task(abc.ABC):
         Raises:
           DataError: the score is not defined on this truth.
         """
-        outputs, metric = self.prepared(outputs, expected), self.metric(self.score)
+        metric = self.metric(self.score)
+        truth, outputs = self.compared(truth, self.prepared(outputs, expected))
         metrics = {name: one.of(truth, outputs) for name, one in self.metrics.items()}
         return Scores(
             metric=self.score,

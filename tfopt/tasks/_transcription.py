@@ -56,9 +56,9 @@ class Transcription(Task):
         return ((None, self.data.num_classes + 1),)
 
     @property
-    def units(self) -> int:
+    def asked(self) -> Mapping[str, Any]:
         """The symbols; a builder for transcription adds the blank."""
-        return self.data.num_classes
+        return {"num_classes": self.data.num_classes}
 
     @property
     def ending(self) -> str:
