@@ -303,6 +303,49 @@ def test_sequences_that_are_too_long_are_left_out_and_counted(tmp_path):
         tfopt.datasets.audio_folder(**given, rounds=2)
 
 
+# Transcripts in a file
+
+
+def clips(folder, lines):
+    """The recordings, and lists of what is said in them."""
+    given = recordings(folder)
+    (folder / "list.tsv").write_text("".join(f"{line}\n" for line in lines))
+    return {key: given[key] for key in ("folder", "rate")} | {"file": folder / "list.tsv", "seconds": 0.2}
+
+
+def test_transcripts_are_read_from_a_list(tmp_path):
+    names = [f"{word}_{voice}_{take}.wav" for voice, word, take in itertools.product("ab", "xyz", range(6))]
+    given = clips(tmp_path / "clips", [f"{name}\tIt is  {name[0]}" + "!" * (number % 2) for number, name in enumerate(names)])
+    data = tfopt.datasets.audio_transcripts(**given)
+    assert (data.task, data.input_shape, data.classes) == ("transcription", (1600,), tuple(" !istxyz"))
+    heard_in = {}
+    for part in PARTS:
+        for wave, y in zip(*pipelines.to_arrays(getattr(data, part)), strict=True):
+            ((number, length),) = heard(wave)
+            heard_in[number - 1] = "".join(data.classes[symbol] for symbol in y if symbol >= 0)
+            assert length == 800 + 80 * ((number - 1) % 6)
+    assert heard_in == {number: f"it is {name[0]}" + "!" * (number % 2) for number, name in enumerate(names)}
+    assert list(tasks.of(data).metrics) == ["wer", "cer", "exact_match"]
+    words = tfopt.datasets.audio_transcripts(**given, unit="words")
+    assert words.classes == ("!", "is", "it", "x", "y", "z") and list(tasks.of(words).metrics) == ["wer", "exact_match"]
+    short = tfopt.datasets.audio_transcripts(**{**given, "seconds": 0.13})
+    assert short.notes == ("12 of 36 sounds are longer than the 1,040 samples that there are, and were left out",)
+    assert sum(pipelines.size(getattr(short, part)) for part in PARTS) == 24
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x_a_0.wav", r"list\.tsv, line 1: is 'x_a_0.wav'; should be 'path\\twhat is said'"),
+        ("x_a_0.wav\t  ", "should be 'path"),
+        ("x_a_9.wav\tx", r"line 1: there is no file .*x_a_9\.wav; its path should be that from folder = "),
+    ],
+)
+def test_what_is_wrong_in_a_list_is_said(tmp_path, line, message):
+    with pytest.raises(DataError, match=message):
+        tfopt.datasets.audio_transcripts(**clips(tmp_path / "clips", [line]))
+
+
 def test_joined_digits_are_the_recordings(unpackable):
     folder = unpackable("free_spoken_digit/fsdd.zip")
     given = {"folder": folder, "rate": 8000, "pattern": FSDD, "test_pattern": r".*_[0-4]\.wav", "seconds": 2.5}

@@ -23,12 +23,14 @@ from ._series import time_series
 from ._text import text_file, text_folder
 from ._tfds_source import tfds
 from ._tfrecord import tfrecord
+from ._transcripts import audio_transcripts
 from ._voc import voc
 from ._wrap import wrap
 
 DATASETS = {
     "arrays": arrays,
     "audio_folder": audio_folder,
+    "audio_transcripts": audio_transcripts,
     "cifar10": cifar10,
     "coco": coco,
     "csv": csv,

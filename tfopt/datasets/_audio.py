@@ -126,14 +126,7 @@ def audio_folder(
         seed=seed,
         calibration=calibration,
         preprocess=preprocess,
-        source={
-            "kind": "sound",
-            "rate": rate,
-            "samples": samples,
-            "channels": "mean",
-            "range": [-1.0, 1.0],
-            "length": "cut off or zeros at the end",
-        },
+        source=_joined.facts(rate, samples),
         notes=notes,
     )
 

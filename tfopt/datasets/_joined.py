@@ -53,6 +53,18 @@ def rows_of(files: dict[str, np.ndarray], sequences: np.ndarray) -> dict[str, np
     return {**rows, "frames": np.where(sequences == NONE, 0, rows["frames"])}
 
 
+def facts(rate: int, samples: int) -> dict[str, Any]:
+    """How an app makes a raw example of a sound, as `Data.source` holds it."""
+    return {
+        "kind": "sound",
+        "rate": rate,
+        "samples": samples,
+        "channels": "mean",
+        "range": [-1.0, 1.0],
+        "length": "cut off or zeros at the end",
+    }
+
+
 def lengths(sounds: Sequence[_wav.Sound], rate: int) -> np.ndarray:
     """How many samples each sound has at `rate`."""
     return np.array([-(-sound.frames * up // down) for sound in sounds for up, down in [_ratio(sound.kind, rate)]], np.int64)
