@@ -340,9 +340,9 @@ def test_losses_of_shares_and_of_indices_are_taken_by_name(digits, loss):
             lambda: [flat(), dense(10)],
             r"is for autoencoding, needs \(8, 8, 1\); end the model in Dense\(64\) and Reshape",
         ),
-        (lambda d: dataclasses.replace(d, task="detection"), lambda: [dense(1)], "is for detection; models are trained and verified for"),
+        (lambda d: dataclasses.replace(d, task="ranking"), lambda: [dense(1)], "is for ranking; models are trained and verified for"),
     ],
-    ids=["regression", "multi_label", "outputs", "sigmoid", "autoencoding", "detection"],
+    ids=["regression", "multi_label", "outputs", "sigmoid", "autoencoding", "ranking"],
 )
 def test_labels_and_models_that_do_not_fit_are_refused(digits, change, layers, said):
     with pytest.raises(DataError, match=said):
