@@ -314,10 +314,11 @@ def test_texts_go_through_a_recipe_and_bring_the_size_of_their_vocabulary(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["spoken_digits", "trec", "fashion_lenet5", "penguins_mass", "nab"])
+@pytest.mark.parametrize("recipe", ["spoken_digits", "trec", "fashion_lenet5", "penguins_mass", "nab", "bccd_unet", "bccd_ssd"])
 def test_the_other_recipes_keep_their_limits(recipe, tmp_path, unpackable, data_folder, monkeypatch):
     sounds = unpackable("free_spoken_digit/fsdd.zip")
     (tmp_path / "free_spoken_digit").symlink_to(sounds.parent)
+    (tmp_path / "bccd.zip").symlink_to(unpackable("bccd.zip"))
     for name in ("text", "fashion_mnist", "tables", "nab"):
         (tmp_path / name).symlink_to(data_folder(name))
     monkeypatch.setenv("TFOPT_DATA", str(tmp_path))

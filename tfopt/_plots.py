@@ -87,6 +87,7 @@ def cloud(points: Sequence[Sequence[float]], kinds: Sequence[int], names: Sequen
 
 
 _MOST_WRITTEN = 20  # classes, of which the counts are written into the cells
+_LONGEST_COUNT = 100_000  # and from which on, as of pixels, the shares of the row instead
 
 
 def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
@@ -96,6 +97,7 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     names = [name if len(name) <= 16 else f"{name[:14]}..." for name in classes]
     _plain_axes(axes, "taken for", "is")
     axes.grid(visible=False)
+    many = max(map(max, counts), default=0) >= _LONGEST_COUNT
     for y, row in enumerate(counts):
         for x, count in enumerate(row):
             share = count / max(1, sum(row))
@@ -103,7 +105,7 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
                 colour = _TFOPT if x == y else _PLAIN
                 axes.add_patch(_pictures.matplotlib("patches").Rectangle((x - 0.5, y - 0.5), 1, 1, color=colour, alpha=0.6 * share))
             if count and len(classes) <= _MOST_WRITTEN:
-                axes.text(x, y, f"{count}", ha="center", va="center", fontsize=_FONT - 2, color=_MUTED)
+                axes.text(x, y, f"{100 * share:.0f}%" if many else f"{count}", ha="center", va="center", fontsize=_FONT - 2, color=_MUTED)
     axes.set_xlim(-0.5, len(classes) - 0.5)
     axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.set_aspect("equal")

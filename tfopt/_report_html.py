@@ -98,7 +98,7 @@ def _classes(rows: Sequence[Row]) -> dict[str, Any] | None:
         "row": row,
         "names": list(next(iter(verdict.per_class.values()))),
         "rows": [
-            (name, [_report_text.metric_text(value, whole=of == "examples") for of, value in values.items()])
+            (name, [_report_text.metric_text(value, whole=of in ("examples", "boxes", "pixels")) for of, value in values.items()])
             for name, values in verdict.per_class.items()
         ],
         "confusion": Markup(_plots.confusion(list(verdict.per_class), verdict.confusion)) if verdict.confusion else None,

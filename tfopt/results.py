@@ -19,9 +19,9 @@ class Verdict:
       score: of the converted file, on all `examples` test examples.
       interval: the score's 95 % confidence interval (low, high).
       baseline: the same score of the trained Keras model before any step.
-      agreement: how far both say the same, from 0 to 1: for classes the share of examples (of labels, where several are given at once), for
-        numbers R2 of the file's outputs as a prediction of the model's; for sequences the share of those that are the same, for the next
-        symbol of a text the share of places.
+      agreement: how far both say the same, from 0 to 1: for classes the share of examples (of labels, where several are given at once; of
+        pixels; of detections that have a partner), for numbers R2 of the file's outputs as a prediction of the model's; for sequences the
+        share of those that are the same, for the next symbol of a text the share of places.
       agrees: the same in words.
       largest_error: the largest |difference| between any of their outputs, in the units of the model's output.
       examples: how many test examples were run.
@@ -30,7 +30,7 @@ class Verdict:
       share: whether the score is a share of 0 to 1 that people speak of in percent.
       metrics: every metric of the task, of the converted file; NaN where it is not defined on these examples.
       per_class: class -> metric -> value, of the converted file; empty where there are no classes.
-      confusion: how often each true class (a row) was taken for each class; empty where several or none can be true.
+      confusion: how often each true class (a row) was taken for each class, in pixels for masks; empty where several or none can be true.
     """
 
     metric: str

@@ -30,15 +30,16 @@ class Data:
     Each of `train`, `validation`, `test` and `calibration` is a `tf.data.Dataset` of *single* examples `(x, y)` of known
     cardinality: x as the model takes it, without a batch dimension, for a model of several inputs a dict of them by the model's
     input names. y follows from the task: an int32 class index; (length,) int32 class indices in their order, filled up with -1, for a
-    sequence; (classes,) float32 of 0 and 1 for several labels at once; a float32 value or (k,) of them; or for detection a dict of "boxes",
-    (m, 4) float32 as ymin, xmin, ymax, xmax in shares of the image, and "labels", (m,) int32 class indices, both filled up to m with -1.
-    Batching, shuffling and augmenting are the pipeline's.
+    sequence; (classes,) float32 of 0 and 1 for several labels at once; a float32 value or (k,) of them; for segmentation (height, width)
+    integers, the class of each pixel, -1 where it does not count; or for detection a dict of "boxes", (m, 4) float32 as ymin, xmin, ymax,
+    xmax in shares of the image, and "labels", (m,) int32 class indices, both filled up to m with -1. Batching, shuffling and augmenting are
+    the pipeline's.
 
     Attributes:
       name: what the set is called in reports.
       task: what is to be learnt from it: "classification" (one class of several), "multi_label" (each class is there or not), "regression"
-        (a number), "autoencoding" (x itself), "anomaly_detection", "transcription", "sequence_to_sequence" and "generation" (sequences of
-        classes) or "detection" (boxes). See `tfopt.tasks`.
+        (a number), "autoencoding" (x itself), "anomaly_detection", "segmentation" (masks), "detection" (boxes), "transcription",
+        "sequence_to_sequence" or "generation" (sequences of classes). See `tfopt.tasks`.
       train, validation, test: disjoint; the test set is read once, for the number that is reported.
       calibration: a few hundred training examples, for quantization ranges. Never from test.
       input_shape: of one example, e.g. `(28, 28, 1)`; for several inputs a dict of shapes, e.g. `{"image": (28, 28, 1), "row": (5,)}`.
