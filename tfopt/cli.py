@@ -304,7 +304,7 @@ def verify(
             (verdict.metric, f"{verdict.score:.4f}", f"95 % interval {low:.4f} to {high:.4f}, {verdict.examples:,} test examples"),
             ("baseline", f"{verdict.baseline:.4f}", str(against)),
             ("drop", f"{verdict.drop:+.4f}", ""),
-            ("agreement", f"{verdict.agreement:.4f}", "share of answers that are the same" if verdict.per_class else "R2 between outputs"),
+            ("agreement", f"{verdict.agreement:.4f}", verdict.agrees),
             ("largest error", f"{verdict.largest_error:.4g}", "between outputs"),
         ]
     )
