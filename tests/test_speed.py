@@ -35,6 +35,8 @@ def eager(monkeypatch, tmp_path):
     """A trial for every fit, however short, with a cache of its own."""
     monkeypatch.setattr(_speed, "FEWEST", 0)
     monkeypatch.setattr(_speed, "SHORTEST", 0.0)
+    monkeypatch.setattr(_speed, "LONG", 0.0)
+    monkeypatch.setattr(_speed, "OVERHEAD", float("inf"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "tfopt" / "speed.json"
 
@@ -84,6 +86,24 @@ def test_the_fastest_way_is_found_kept_and_told(digits, eager, monkeypatch):
     assert training.resolved(net(), digits, FIT) == first
     with pytest.raises(pytest.fail.Exception):  # another batch size is another trial
         training.resolved(net(), digits, with_(batch_size=32))
+
+
+def test_what_was_found_for_a_short_fit_is_not_the_last_word_for_a_long_one(digits, eager, monkeypatch):
+    monkeypatch.setattr(_speed, "half_precision", lambda *_: None)
+    monkeypatch.setattr(_speed, "LONG", 1e9)
+    assert training.resolved(net(), digits, FIT).steps_per_execution == 1
+    monkeypatch.setattr(_speed, "LONG", 0.0)
+    training.resolved(net(), digits, FIT)
+    known = next(iter(json.loads(eager.read_text()).values()))
+    assert known["compared"] == ["xla", "steps_per_execution"]
+    monkeypatch.setattr(_speed, "LONG", 1e9)
+    assert _speed.way_of(training.resolved(net(), digits, FIT)) == _speed.Way(**known["chosen"])  # and a short one profits
+
+
+@pytest.mark.parametrize("seconds, on_gpu, tried", [(0.002, False, True), (0.04, False, False), (0.04, True, True)])
+def test_xla_is_tried_on_a_cpu_only_for_short_steps(monkeypatch, seconds, on_gpu, tried):
+    monkeypatch.setattr(_speed, "_gpu_capabilities", lambda: [(8, 0)] * on_gpu)
+    assert ("xla" in _speed._worth_trying(seconds, 100_000, _speed.FIELDS)) == tried
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"a": {}}', '{"a": {"chosen": {"precision": "x"}, "tried": {}}}'])

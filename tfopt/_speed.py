@@ -30,8 +30,11 @@ from .types import Data, Fit
 
 MANY = 10  # steps an execution, as the other choice
 WORTH = 1.1  # times as fast a choice has to be, so that noise decides nothing
-SHORTEST = 120.0  # seconds of training below which a trial, which takes some itself, does not pay
-FEWEST = 500  # steps: fewer take less than that on anything that would be trained here
+SHORTEST, LONG = 20.0, 120.0  # seconds of training from which it pays to try half precision, which takes some 4, and the rest, some 15
+FEWEST = 500  # steps: of fewer not even the time is measured, which takes a second or two by itself
+# Seconds of a step from which XLA is not tried on a CPU. It has no oneDNN there: convolutional nets with longer steps were 2 to 3 times
+# slower with it, only one with a step of 2 ms was faster. And its compiler needs 280 MB.
+OVERHEAD = 0.005
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def resolved(model: Any, data: Data, fit: Fit, *, each_step: bool) -> Fit:
         return given
     key, cache = _key(model, data, fit), _cache()
     known = cache.get(key)
-    if known is None:
+    if known is None or not {*_worth_trying(known["step"], steps, open_)} <= {*known["compared"]}:
         known = _Trial(model, data, given, open_).found(steps)
         _keep({**cache, key: known})
     _tell(known)
@@ -148,30 +151,29 @@ class _Trial:
         run(2)
         seconds = run(2) / 2
         self.rates[str(best)] = self.fit.batch_size / seconds
-        if seconds * steps >= SHORTEST:
-            half = half_precision(_cpu_flags(), _gpu_capabilities())
-            changes = [("precision", half)] * (half is not None) + [("xla", True), ("steps_per_execution", MANY)]
-            for name, value in changes:
-                if name in self.open:
-                    best = self._faster(best, dataclasses.replace(best, **{name: value}))
-        return {"chosen": dataclasses.asdict(best), "tried": self.rates}
+        changes = _worth_trying(seconds, steps, self.open)
+        for name, value in changes.items():
+            other = dataclasses.replace(best, **{name: value})
+            if (faster := self._faster(best, run, other)) is not None:
+                best, run = other, faster
+        return {"chosen": dataclasses.asdict(best), "tried": self.rates, "step": seconds, "compared": [*changes]}
 
-    def _faster(self, best: Way, other: Way) -> Way:
-        """Whichever is faster, timed in turns."""
-        runs = {way: self._runner(way) for way in (best, other)}
+    def _faster(self, best: Way, run: Callable[[int], float], other: Way) -> Callable[[int], float] | None:
+        """The runner of the other way, if that is faster than the best one, timed in turns; else None."""
+        runs = {best: run, other: self._runner(other)}
         try:
-            longest = max(_warm(run) for run in runs.values())
+            longest = max(_warm(one) for one in runs.values())
         except backend.tensorflow().errors.OpError as error:  # an operation that has no kernel in this way
             log.info("%s can't be computed in %s: %s", self.model.name, other, str(error).partition("\n")[0])
-            return best
+            return None
         count = max(2, math.ceil(0.2 / longest))
         times: dict[Way, list[float]] = {best: [], other: []}
         for _ in range(5):
-            for way, run in runs.items():
-                times[way].append(run(count) / count)
+            for way, one in runs.items():
+                times[way].append(one(count) / count)
         for way, seconds in times.items():
             self.rates[str(way)] = self.fit.batch_size / statistics.median(seconds)
-        return other if self.rates[str(other)] > WORTH * self.rates[str(best)] else best
+        return runs[other] if self.rates[str(other)] > WORTH * self.rates[str(best)] else None
 
     def _runner(self, way: Way) -> Callable[[int], float]:
         """A function that makes at least so many steps, and says how long so many took, in seconds."""
@@ -197,6 +199,18 @@ def _warm(run: Callable[[int], float]) -> float:
     """The seconds of a step, once everything is compiled."""
     run(1)
     return run(1)
+
+
+def _worth_trying(step: float, steps: int, open_: Collection[str]) -> dict[str, Any]:
+    """Other values for the fields that are open, where a step takes so many seconds in the usual way, and there are so many of them."""
+    gpus, whole = _gpu_capabilities(), step * steps
+    half = half_precision(_cpu_flags(), gpus)
+    worth = {
+        "precision": (half, half is not None and whole >= SHORTEST),
+        "xla": (True, whole >= LONG and (bool(gpus) or step < OVERHEAD)),
+        "steps_per_execution": (MANY, whole >= LONG),
+    }
+    return {name: value for name, (value, is_worth) in worth.items() if is_worth and name in open_}
 
 
 def half_precision(flags: Sequence[str], capabilities: Sequence[tuple[int, int]]) -> str | None:
@@ -240,9 +254,13 @@ def _file() -> Path:
 def _cache() -> dict[str, Any]:
     try:
         found = json.loads(_file().read_text())
-        return {key: known for key, known in found.items() if Way(**known["chosen"]) and known["tried"]}
+        return {key: known for key, known in found.items() if _is_whole(**known)}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # missing or damaged: it is only measured again
         return {}
+
+
+def _is_whole(*, chosen: dict[str, Any], tried: dict[str, float], step: float, compared: list[str]) -> bool:
+    return str(Way(**chosen)) in tried and step > 0 and isinstance(compared, list)
 
 
 def _keep(cache: Mapping[str, Any]) -> None:
