@@ -111,13 +111,11 @@ def audio_folder(
     parts = {part: rows.take(numbers[part]) for part in numbers}
     if joined:
         speakers, lengths = np.array([file.speaker for file in files]), _joined.lengths(sounds, rate)
+        dealt = _dealt(numbers, speakers, joined, rounds, seed)
+        fitting = {part: _fitting(dealt[part], lengths, samples, part, len(numbers[part])) for part in parts}
         read = _joined.reader(_wav.kinds_of(sounds), rate, samples)
-        for part, at in numbers.items():
-            rng = np.random.default_rng([seed, PARTS.index(part)])
-            dealt = [_joined.dealt(at, speakers[at], joined, rng) for _ in range(rounds if part == "train" else 1)]
-            sequences, note = _fitting(np.concatenate(dealt), lengths, samples, part, len(at))
-            parts[part] = _in_sequence(rows, sequences, read)
-            notes.append(note)
+        parts = {part: _in_sequence(rows, sequences, read) for part, (sequences, _) in fitting.items()}
+        notes += [note for _, note in fitting.values()]
     return _building.build(
         Path(folder).name.partition(".")[0] or where.name,
         parts,
@@ -146,6 +144,16 @@ def _rows(
 
 
 # Sequences of them.
+
+
+def _dealt(numbers: Mapping[str, np.ndarray], speakers: np.ndarray, joined: Sequence[int], rounds: int, seed: int) -> dict[str, np.ndarray]:
+    """The recordings of each part, in sequences of their numbers."""
+    found = {}
+    for part, at in numbers.items():
+        rng = np.random.default_rng([seed, PARTS.index(part)])
+        dealt = [_joined.dealt(at, speakers[at], joined, rng) for _ in range(rounds if part == "train" else 1)]
+        found[part] = np.concatenate(dealt)
+    return found
 
 
 def _fitting(sequences: np.ndarray, lengths: np.ndarray, samples: int, part: str, count: int) -> tuple[np.ndarray, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Annotated, Any
 
 import numpy as np
@@ -67,19 +66,14 @@ def facts(rate: int, samples: int) -> dict[str, Any]:
 
 def lengths(sounds: Sequence[_wav.Sound], rate: int) -> np.ndarray:
     """How many samples each sound has at `rate`."""
-    return np.array([-(-sound.frames * up // down) for sound in sounds for up, down in [_ratio(sound.kind, rate)]], np.int64)
-
-
-def _ratio(kind: _wav.Kind, rate: int) -> tuple[int, int]:
-    ratio = Fraction(rate, kind.rate).limit_denominator(1000)
-    return ratio.numerator, ratio.denominator
+    return np.array([-(-sound.frames * up // down) for sound in sounds for up, down in [_wav.ratio(sound.kind, rate)]], np.int64)
 
 
 def reader(kinds: Sequence[_wav.Kind], rate: int, samples: int) -> Callable[[Any], Any]:
     """A function that reads one of the `rows_of` sequences as a wave, float32 (samples,): each sound as `_wav.reader` reads it, right
     behind the one before, and zeros at the end.
     """
-    read, ratios = _wav.reader(kinds, rate, samples), np.array([_ratio(kind, rate) for kind in kinds], np.int64)
+    read, ratios = _wav.reader(kinds, rate, samples), np.array([_wav.ratio(kind, rate) for kind in kinds], np.int64)
 
     def joined(row: Any) -> Any:
         tf = backend.tensorflow()

@@ -58,11 +58,9 @@ def ctc(
     for number in range(1, context + 1):
         x = depthwise_bn_relu(x, name=f"context{number}_depthwise", size=(9, 1))
         x = conv_bn_relu(x, 2 * width, name=f"context{number}_pointwise", size=1)
+    x = layers.Reshape((x.shape[1], x.shape[3]), name="frames")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
     if units:
-        x = layers.Reshape((x.shape[1], x.shape[3]), name="frames")(x)
         x = layers.Bidirectional(layers.LSTM(units, return_sequences=True, name="lstm_one_way"), name="lstm")(x)
-        x = layers.Reshape((x.shape[1], 1, x.shape[2]), name="places")(x)
-    x = layers.Conv2D(num_classes + 1, 1, name="logits")(x)
-    return keras.Model(inputs, layers.Reshape((x.shape[1], num_classes + 1), name="symbols")(x), name="ctc")
+    return keras.Model(inputs, layers.Dense(num_classes + 1, name="logits")(x), name="ctc")

@@ -152,10 +152,15 @@ def reader(kinds: Sequence[Kind], rate: int, samples: int) -> Callable[[Any], An
     return read
 
 
+def ratio(kind: Kind, rate: int) -> tuple[int, int]:
+    """How many samples at `rate` so many samples of a kind become: (up, down)."""
+    found = Fraction(rate, kind.rate).limit_denominator(1000)
+    return found.numerator, found.denominator
+
+
 def _wave(kind: Kind, content: Any, start: Any, frames: Any, rate: int, samples: int) -> Any:
     tf = backend.tensorflow()
-    ratio = Fraction(rate, kind.rate).limit_denominator(1000)
-    up, down = ratio.numerator, ratio.denominator
+    up, down = ratio(kind, rate)
     resample = None if up == down else _resampling(up, down)
     blocks, before, needed = -(-samples // up), 0, samples
     if resample is not None:
