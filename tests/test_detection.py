@@ -340,4 +340,5 @@ def test_the_options_of_the_task_are_the_builders_in_a_recipe(unpackable, tmp_pa
     report = tfopt.run(recipe, out=tmp_path / "run")
     assert {row.verdict.metric for row in report.rows} == {"map_50"} and len(report.rows) == 1
     assert dataclasses.asdict(report.rows[0].verdict)["per_class"]["WBC"]["boxes"] > 0
-    assert "ap_50" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "ap_50" in page and "test pictures, truth, the trained model, plain-float32.tflite: 4 of the test set" in page

@@ -43,6 +43,7 @@ def page(report: Report) -> str:
         classes=_classes(report.rows),
         curves=[(entry["name"], Markup(_plots.curves(entry["history"]))) for entry in _entries(report, "curve") if entry["history"]],
         embeddings=[(entry["text"], [Markup(svg) for svg in _embeddings(entry)]) for entry in _entries(report, "embeddings")],
+        pictures=[(entry["text"], entry["image"]) for entry in _entries(report, "pictures")],
         choices=[{**entry, "title": _report_text.treated_text(entry["choices"])} for entry in _entries(report, "choices")],
         ranges=_entries(report, "ranges"),
         texts=[entry["text"] for entry in _entries(report, "note")],

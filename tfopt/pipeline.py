@@ -20,6 +20,7 @@ from . import (
     loading,
     measures,
     options,
+    picturing,
     pipelines,
     recipes,
     reporting,
@@ -94,6 +95,7 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
     embedded = [_embed(opened, recipe, models[0], data)] if recipe.embeddings else []
     exports = _exports(recipe, models)
     converted = [_convert(opened, export, data) for export in exports]
+    pictured = [_picture(opened, exports[-1], converted[-1], models[0], data)] if data.task in picturing.TASKS else []
     reference = functools.cache(lambda: verification.reference(_loaded(models[0].folder), data))
     verified = [_verify(opened, e, stage, models[0], reference, data) for e, stage in zip(exports, converted, strict=True)]
     timed = _benchmark(opened, exports, converted, data)
@@ -103,9 +105,11 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
         rows=_rows(recipe, exports, converted, verified, timed),
         trace=(
             *({"kind": "note", "text": f"{data.name}: {note}"} for note in data.notes),
-            *(entry for stage in (*phases, *models[1:], *embedded) for entry in stage.facts["trace"]),
+            *(entry for stage in (*phases, *models[1:], *embedded, *pictured) for entry in stage.facts["trace"]),
         ),
-        seconds={stage.name: stage.facts["seconds"] for stage in (*phases, *models[1:], *embedded, *converted, *verified, timed)},
+        seconds={
+            stage.name: stage.facts["seconds"] for stage in (*phases, *models[1:], *embedded, *converted, *pictured, *verified, timed)
+        },
         folder=opened.folder,
     )
     return report, [*phases, *models[1:]], prepared
@@ -272,6 +276,13 @@ def _verify(opened: Run, export: _Export, converted: Stage, trained: Stage, refe
         return {"verdict": dataclasses.asdict(verdict)}
 
     return opened.stage(f"verify-{export.name}", {}, [converted, trained], make)
+
+
+def _picture(opened: Run, export: _Export, converted: Stage, trained: Stage, data: Data) -> Stage:
+    def make(folder: Path) -> None:
+        picturing.record_pictures(_loaded(trained.folder), _artifact(export, converted), data)
+
+    return opened.stage("pictures", {}, [converted, trained], make)
 
 
 def _benchmark(opened: Run, exports: Sequence[_Export], converted: Sequence[Stage], data: Data) -> Stage:

@@ -41,7 +41,8 @@ def record(kind: str, **facts: Any) -> None:
     """Adds what was found to the open trace, or to the log where none is open.
 
     Kinds in use: "curve" (name, history: metric -> a value an epoch), "choices" (technique, choices: a dict a layer), "ranges"
-    (technique, ranges: name -> [low, high]), "embeddings" (text, points, labels, clusters, classes, explained) and "note" (text).
+    (technique, ranges: name -> [low, high]), "embeddings" (text, points, labels, clusters, classes, explained), "pictures" (text, image: a
+    PNG in base64) and "note" (text).
     """
     trace = _trace.get()
     if trace is None:

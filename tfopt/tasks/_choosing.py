@@ -14,7 +14,7 @@ from .. import options, pipelines
 from ..errors import DataError, nearest, shown
 from ..pipelines import Rows
 from ..types import Data
-from . import _anchors
+from . import _anchors, _task
 
 Loss = Annotated[str | Callable, "name of a Keras loss"]
 Own = Annotated[Callable, "function (targets, outputs) -> (n,)"]
@@ -188,6 +188,7 @@ def anomaly_detection(
     """
     if data.task == "anomaly_detection":
         return _for("anomaly_detection", data, score, loss, error=error)
+    _task.check_labels(dataclasses.replace(data, task="anomaly_detection"), 0, False, "data with a class index for each example")
     names = ["normal"] if normal is None else list(normal)
     if unknown := [name for name in names if name not in data.classes]:
         raise DataError(f"data {data.name!r} has no class {shown(unknown[0])} to be normal; {nearest(unknown[0], data.classes)}")
