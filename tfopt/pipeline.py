@@ -89,9 +89,10 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
     phases = [_train(opened, recipe, data, strategy)]
     if recipe.unfreeze:
         phases.append(_unfreeze(opened, recipe, phases[0], data, strategy))
-    models = phases[-1:]
+    models = phases[-1:]  # what the steps begin with, and what files are verified against
     for number, step in enumerate(recipe.steps, 1):
         models.append(_step(opened, number, step, models[-1], data, strategy))
+    trained = [*phases, *models[1:]]
     embedded = [_embed(opened, recipe, models[0], data)] if recipe.embeddings else []
     exports = _exports(recipe, models)
     converted = [_convert(opened, export, data) for export in exports]
@@ -105,14 +106,12 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
         rows=_rows(recipe, exports, converted, verified, timed),
         trace=(
             *({"kind": "note", "text": f"{data.name}: {note}"} for note in data.notes),
-            *(entry for stage in (*phases, *models[1:], *embedded, *pictured) for entry in stage.facts["trace"]),
+            *(entry for stage in (*trained, *embedded, *pictured) for entry in stage.facts["trace"]),
         ),
-        seconds={
-            stage.name: stage.facts["seconds"] for stage in (*phases, *models[1:], *embedded, *converted, *pictured, *verified, timed)
-        },
+        seconds={stage.name: stage.facts["seconds"] for stage in (*trained, *embedded, *converted, *pictured, *verified, timed)},
         folder=opened.folder,
     )
-    return report, [*phases, *models[1:]], prepared
+    return report, trained, prepared
 
 
 @dataclasses.dataclass(frozen=True)
