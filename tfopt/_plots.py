@@ -51,8 +51,12 @@ def scores(points: Sequence[Point], x_label: str, y_label: str) -> str:
 def curves(history: Mapping[str, Sequence[float]]) -> str:
     """A fit's curves: an axes for the loss and one for each metric; training drawn through, validation dashed."""
     metrics = [name for name in history if not name.startswith("val_")]
-    figure = _figure(2.5 * len(metrics), 2.1)
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+    columns = max(2, len(metrics))  # one alone would be drawn twice as large as those beside it
+    figure = _figure(2.5 * columns, 2.1)
+    row = figure.subplots(1, columns, squeeze=False)[0]
+    for spare in row[len(metrics) :]:
+        spare.set_axis_off()
+    for axes, metric in zip(row, metrics, strict=False):
         _plain_axes(axes, "epoch", "")
         axes.set_title(metric, color=_MUTED, fontsize=_FONT)
         for name, style in ((metric, "-"), (f"val_{metric}", "--")):
