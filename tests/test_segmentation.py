@@ -373,5 +373,5 @@ def test_a_recipe_goes_the_whole_way(tmp_path):
     assert {row.artifact.format: row.verdict.metric for row in report.rows} == {"float32": "dice", "int8": "dice"}
     page = (tmp_path / "run" / "report.html").read_text()
     assert "confusion matrix" in page and "iou" in page
-    assert "data:image/png;base64," in page
+    assert "data:image/jpeg;base64," in page
     assert "test pictures, truth, the trained model, plain-int8.tflite: 4 of the test set" in page

@@ -42,7 +42,7 @@ def record(kind: str, **facts: Any) -> None:
 
     Kinds in use: "curve" (name, history: metric -> a value an epoch), "choices" (technique, choices: a dict a layer), "ranges"
     (technique, ranges: name -> [low, high]), "embeddings" (text, points, labels, clusters, classes, explained), "pictures" (text, image: a
-    PNG in base64) and "note" (text).
+    JPEG in base64) and "note" (text).
     """
     trace = _trace.get()
     if trace is None:
