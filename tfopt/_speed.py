@@ -12,7 +12,6 @@ import json
 import math
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,13 +165,13 @@ class _Trial:
         except backend.tensorflow().errors.OpError as error:  # an operation that has no kernel in this way
             log.info("%s can't be computed in %s: %s", self.model.name, other, str(error).partition("\n")[0])
             return None
-        count = max(2, math.ceil(0.2 / longest))
+        count = max(2, math.ceil(0.1 / longest))
         times: dict[Way, list[float]] = {best: [], other: []}
-        for _ in range(5):
+        for _ in range(9):
             for way, one in runs.items():
                 times[way].append(one(count) / count)
-        for way, seconds in times.items():
-            self.rates[str(way)] = self.fit.batch_size / statistics.median(seconds)
+        for way, seconds in times.items():  # the shortest: what else runs on the machine makes some of them longer, never shorter
+            self.rates[str(way)] = self.fit.batch_size / min(seconds)
         return runs[other] if self.rates[str(other)] > WORTH * self.rates[str(best)] else None
 
     def _runner(self, way: Way) -> Callable[[int], float]:
