@@ -375,3 +375,13 @@ def test_a_recipe_goes_the_whole_way(tmp_path):
     assert "confusion matrix" in page and "iou" in page
     assert "data:image/jpeg;base64," in page
     assert "test pictures, truth, the trained model, plain-int8.tflite: 4 of the test set" in page
+
+
+@pytest.mark.parametrize("batch", [None, 16])
+def test_a_data_set_of_masks_is_wrapped_as_examples_or_batches(digits, batch):
+    x, _ = pipelines.to_arrays(digits.train)
+    masks = (x[..., 0] > 0.5).astype(np.int32)
+    given = backend.tensorflow().data.Dataset.from_tensor_slices((x, masks))
+    data = tfopt.datasets.wrap(train=given.batch(batch) if batch else given, task="segmentation", classes=["paper", "ink"])
+    assert data.input_shape == (8, 8, 1) and tuple(data.train.element_spec[1].shape) == (8, 8)
+    assert sum(pipelines.size(part) for part in (data.train, data.validation, data.test)) == len(x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +63,21 @@ def arrays(
     names_of_x = {name: f"x[{name!r}]" for name in x} if isinstance(x, dict) else "x"
     x_name, y_name = pipelines.nested(_name, x, names_of_x), _name(x if y is None else y, "y")
     found = {part: (pipelines.nested(_array, one), _array(labels)) for part, (one, labels) in given.items()}
-    names = _names(found, task, classes, y_name)
+    ys = {part: labels for part, (_, labels) in found.items()}
+    if task != "classification":
+        ys, names = _targets.learnt(ys, task, classes, lambda part: y_name)
+    elif classes is not None:
+        names = tuple(classes)
+    else:
+        names = max((_targets.numbered(labels, y_name) for labels in ys.values()), key=len)
     known = {"x_name": x_name, "y_name": y_name, "clean": clean, "preprocess": preprocess}
     notes: list[str] = []
-    for part, (one, labels) in found.items():
-        one, labels = _checked(one, labels, task, len(names), **known)
+    for part, (one, _) in found.items():
+        if task == "classification":
+            one, labels = _building.check_examples(one, ys[part], len(names), **known)
+        else:
+            labels = ys[part]
+            one, _ = _building.check_examples(one, np.zeros(len(labels), np.int32), 1, **known)
         stay, more = _cleaning.kept(one, labels, clean, source=name)
         one, labels = pipelines.nested(lambda values, stay=stay: values[stay], one), labels[stay]
         _cleaning.check_fillable(one, preprocess, name)
@@ -101,28 +110,6 @@ def _archive(x: Any) -> dict[str, Part]:
 def _with_channel(x: np.ndarray) -> np.ndarray:
     """Grey pictures without a channel, as Keras's files hold them, with one."""
     return x[..., np.newaxis] if x.ndim == 3 and x.dtype == np.uint8 else x
-
-
-def _names(found: Mapping[str, Part], task: str, classes: Sequence[str] | None, y_name: str) -> tuple[str, ...]:
-    if task == "regression":
-        return ()
-    if task == "multi_label":
-        return _targets.several(found["train"][1], classes, y_name)[1]
-    if task in _targets.SEQUENCES:
-        return max((_targets.sequences(y, classes, y_name)[1] for _, y in found.values()), key=len)
-    return max((_targets.numbered(y, y_name) for _, y in found.values()), key=len) if classes is None else tuple(classes)
-
-
-def _checked(x: Any, y: np.ndarray, task: str, num_classes: int, *, y_name: str, **known: Any) -> Part:
-    if task == "classification":
-        return _building.check_examples(x, y, num_classes, y_name=y_name, **known)
-    learnt = {
-        "regression": lambda: _targets.numbers(y, y_name),
-        "multi_label": lambda: _targets.several(y, [""] * num_classes, y_name)[0],
-        "segmentation": lambda: _targets.masks(y, num_classes, y_name),
-    }.get(task, lambda: _targets.sequences(y, [""] * num_classes, y_name)[0])()
-    x, _ = _building.check_examples(x, np.zeros(len(learnt), np.int32), 1, y_name=y_name, **known)
-    return x, learnt
 
 
 def _name(value: str | Path | np.ndarray, otherwise: str) -> str:

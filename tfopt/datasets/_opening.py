@@ -45,8 +45,8 @@ class Opened:
         return self.dataset.unbatch() if self.batched else self.dataset
 
 
-def opened(value: Any, option: str, batched: bool | None) -> Opened:
-    """What an option of `wrap` names.
+def opened(value: Any, option: str, batched: bool | None, rank: int | None) -> Opened:
+    """What an option of `wrap` names. rank: how many dimensions the y of one example has, where the task says that.
 
     Raises:
       DataError: it is no data set of (x, y) that ends. OptionError: whether it is one of batches can't be told.
@@ -63,7 +63,7 @@ def opened(value: Any, option: str, batched: bool | None) -> Opened:
     if value.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise DataError(f"{source}: has no end; leave out .repeat(): epochs are counted by the pipeline")
     _check_form(value.element_spec, source)
-    return Opened(value, _are_batches(value, source, batched), source)
+    return Opened(value, _are_batches(value, source, batched, rank), source)
 
 
 def _way_out(value: Any) -> str:
@@ -104,8 +104,8 @@ def _check_form(spec: Any, source: str) -> None:
             raise DataError(f"{source}: {name} is {shown(one)}; should be one tensor{' or a dict of them' if name == 'x' else ''}; {fix}")
 
 
-def _are_batches(dataset: Any, source: str, batched: bool | None) -> bool:
-    """Whether the elements are batches, from their shapes and, where all sizes are known, from whether y looks one-hot."""
+def _are_batches(dataset: Any, source: str, batched: bool | None, rank: int | None) -> bool:
+    """Whether the elements are batches, from the rank of y or their shapes and, where all sizes are known, from whether y looks one-hot."""
     first = next(dataset.take(1).as_numpy_iterator(), None)
     if first is None:
         raise _records.no_example(source)
@@ -115,6 +115,8 @@ def _are_batches(dataset: Any, source: str, batched: bool | None) -> bool:
         if batched and not (y.ndim and x.ndim and len(x) == len(y)):
             raise OptionError(f"wrap: batched = true, and an element of {source} is x of shape {x.shape} and y of {y.shape}: no batch")
         return batched
+    if rank is not None:
+        return y.ndim > rank
     if not x.ndim or y.ndim != 1:
         return y.ndim > 1 and x.ndim > 0
     if all(spec.shape.rank and spec.shape[0] is None for spec in (x_spec, y_spec)):

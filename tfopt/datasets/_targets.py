@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from . import _labels, _masks
 Task = Literal["classification", "multi_label", "regression"]
 OfArrays = Literal["classification", "multi_label", "regression", "segmentation", "transcription", "sequence_to_sequence", "generation"]
 SEQUENCES = ("transcription", "sequence_to_sequence", "generation")  # tasks whose y are class indices in their order
+RANKS = {"segmentation": 2, **dict.fromkeys(SEQUENCES, 1)}  # of one example's y, where the task says it
 
 
 def of(labels: np.ndarray, *, task: Task, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
@@ -43,6 +44,27 @@ def of(labels: np.ndarray, *, task: Task, classes: Sequence[str] | None, source:
     renumbered = not np.array_equal(values, np.arange(len(values)))
     note = f"{source}: the labels {_range(names)} became the class indices 0 to {len(names) - 1}, and are the classes' names"
     return y.astype(np.int32), names, [note] if renumbered else []
+
+
+def learnt(
+    labels: Mapping[str, np.ndarray], task: str, classes: Sequence[str] | None, source: Callable[[str], str]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """What is learnt in each part, of any task but classification, and the classes' names; without `classes` as many as the largest index
+    says.
+
+    source: of a part, begins messages.
+
+    Raises:
+      DataError: they are no labels for the task.
+    """
+    if task == "regression":
+        return {part: numbers(of, source(part)) for part, of in labels.items()}, ()
+    if task == "multi_label":
+        found = {part: several(of, classes, source(part)) for part, of in labels.items()}
+        return {part: y for part, (y, _) in found.items()}, found["train"][1]
+    names = tuple(classes) if classes is not None else max((numbered(of, source(part)) for part, of in labels.items()), key=len)
+    checked = masks if task == "segmentation" else sequences
+    return {part: checked(of, len(names), source(part)) for part, of in labels.items()}, names
 
 
 def flat(labels: np.ndarray, source: str) -> np.ndarray:
@@ -95,8 +117,8 @@ def numbers(labels: np.ndarray, source: str) -> np.ndarray:
     return y
 
 
-def sequences(labels: np.ndarray, classes: Sequence[str] | None, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(n, length) int32, indices of classes in their order, and the classes' names: without `classes` as many as the largest index says.
+def sequences(labels: np.ndarray, classes: int, source: str) -> np.ndarray:
+    """(n, length) int32, indices of classes in their order.
 
     Raises:
       DataError: they are not such, or something else than -1 fills them up.
@@ -106,15 +128,14 @@ def sequences(labels: np.ndarray, classes: Sequence[str] | None, source: str) ->
             f"{source}: holds {labels.dtype} of shape {labels.shape}; for a task of sequences should be whole numbers, (examples, length), "
             "the indices of classes in their order, filled up with -1"
         )
-    names = tuple(map(str, range(int(labels.max()) + 1))) if classes is None else tuple(classes)
     there = labels >= 0
-    wrong = (labels < -1) | (labels >= len(names)) | (there & (np.cumsum(~there, axis=1) > 0))
+    wrong = (labels < -1) | (labels >= classes) | (there & (np.cumsum(~there, axis=1) > 0))
     if (bad := np.flatnonzero(wrong.any(axis=1))).size:
         raise DataError(
-            f"{source}: {len(bad):,} of {len(labels):,} rows hold something else than indices from 0 to {len(names) - 1} with -1 behind "
+            f"{source}: {len(bad):,} of {len(labels):,} rows hold something else than indices from 0 to {classes - 1} with -1 behind "
             f"the last one, the first at index {bad[0]}: {shown(labels[bad[0]].tolist())}"
         )
-    return labels.astype(np.int32), names
+    return labels.astype(np.int32)
 
 
 def whole(labels: np.ndarray, source: str) -> np.ndarray:

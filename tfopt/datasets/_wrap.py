@@ -44,7 +44,7 @@ def wrap(
       train, validation, test: a data set each; for validation and test also the share of `train` that is split off by `seed`, alike in
         its classes. Leave augmentation, `shuffle` and `repeat` out of them: they are the pipeline's (see `preprocess`).
       batched: whether an element is a batch; by default it is found out from its shape, and asked for where that can't tell.
-      task: "regression" where y is a number to learn; "transcription" and others as in `arrays`.
+      task: what is learnt, and so what y is, as in `arrays`.
       classes: their names, in the order of the labels; by default as many as the largest label says, named by their index.
       cache: "memory" reads all once. "none" goes through the data sets in each epoch, and a folder keeps there what they gave: for what
         does not fit in memory. Then validation and test must be given. They are always gone through once, to count and check them.
@@ -61,7 +61,8 @@ def wrap(
     """
     given = {"train": train, "validation": validation, "test": test}
     shares = {part: _share(value, part) for part, value in given.items() if part != "train"}
-    opened = {part: _opening.opened(value, part, batched) for part, value in given.items() if shares.get(part) is None}
+    rank = _targets.RANKS.get(task)
+    opened = {part: _opening.opened(value, part, batched, rank) for part, value in given.items() if shares.get(part) is None}
     streamed = cache != "memory"
     if streamed and len(opened) < len(given):
         raise OptionError(
@@ -133,14 +134,8 @@ def _names_of(x: Any, opened: Opened) -> Any:
 def _learnt(walked: Mapping[str, _Walked], task: str, classes: Sequence[str] | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """What is learnt in each part, and the classes' names."""
     labels = {part: of.labels for part, of in walked.items()}
-    if task == "regression":
-        return {part: _targets.numbers(of, f"wrap: {part}: y") for part, of in labels.items()}, ()
-    if task == "multi_label":
-        found = {part: _targets.several(of, classes, f"wrap: {part}: y") for part, of in labels.items()}
-        return {part: of[0] for part, of in found.items()}, found["train"][1]
-    if task in _targets.SEQUENCES:
-        found = {part: _targets.sequences(of, classes, f"wrap: {part}: y") for part, of in labels.items()}
-        return {part: of[0] for part, of in found.items()}, max((of[1] for of in found.values()), key=len)
+    if task != "classification":
+        return _targets.learnt(labels, task, classes, lambda part: f"wrap: {part}: y")
     for part, of in labels.items():
         if of.dtype.kind in "OSU":
             raise DataError(f"wrap: {part}: y holds words; should be class indices: map them first, as tf.keras.layers.StringLookup does")
