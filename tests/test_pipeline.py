@@ -314,7 +314,9 @@ def test_texts_go_through_a_recipe_and_bring_the_size_of_their_vocabulary(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["spoken_digits", "trec", "fashion_lenet5", "penguins_mass", "nab", "bccd_unet", "bccd_ssd", "joined_digits", "number_words"])
+@pytest.mark.parametrize(
+    "recipe", ["spoken_digits", "trec", "fashion_lenet5", "penguins_mass", "nab", "bccd_unet", "bccd_ssd", "joined_digits", "number_words"]
+)
 def test_the_other_recipes_keep_their_limits(recipe, tmp_path, unpackable, data_folder, monkeypatch):
     sounds = unpackable("free_spoken_digit/fsdd.zip")
     (tmp_path / "free_spoken_digit").symlink_to(sounds.parent)
