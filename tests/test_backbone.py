@@ -276,6 +276,8 @@ def test_a_recipe_trains_the_head_and_then_what_it_thaws(frozen, tmp_path):
         (30, "unfreeze: should be a table that says how to train on"),
         ({"layers": 30}, "unfreeze: should be a table that says how to train on"),
         ({"layers": 1.5, "fit": {}}, "unfreeze.layers = 1.5: should be"),
+        ({"layers": 0, "fit": {}}, "unfreeze.layers = 0: should be how many, at least 1, names, or all"),
+        ({"layers": [], "fit": {}}, "unfreeze.layers = .*: should be how many"),
         ({"layers": 1, "fit": {"epochs": 0}}, "unfreeze.fit.epochs = 0: should be"),
         ({"layer": 1, "fit": {}}, "unfreeze.layer: unknown key"),
     ],
@@ -283,6 +285,18 @@ def test_a_recipe_trains_the_head_and_then_what_it_thaws(frozen, tmp_path):
 def test_a_wrong_second_phase_is_refused_before_anything_starts(value, message):
     with pytest.raises(RecipeError, match=message):
         tfopt.run({"name": "x", "data": {"use": "digits"}, "model": {"use": "mlp"}, "unfreeze": value})
+
+
+def test_layers_to_thaw_that_are_not_there_are_told_before_the_first_phase(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfopt.training.train", lambda *_, **__: pytest.fail("it was trained"))
+    recipe = {
+        "name": "x",
+        "data": {"use": "digits"},
+        "model": {"use": "mlp"},
+        "unfreeze": {"layers": "nosuch*", "fit": {"epochs": 1}},
+    }
+    with pytest.raises(OptionError, match="unfreeze: no layer of 'mlp' is frozen"):
+        tfopt.run(recipe, out=tmp_path / "run")
 
 
 def test_unfreeze_gives_a_copy_and_leaves_the_model_as_it_is(frozen):

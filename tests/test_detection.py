@@ -11,7 +11,7 @@ import pytest
 
 import tfopt
 from tfopt import backend, pipelines, tasks, verification
-from tfopt.errors import DataError, OptionError
+from tfopt.errors import ArtifactError, DataError, OptionError
 from tfopt.tasks import _anchors, _average_precision, _detection
 from tfopt.types import Fit
 
@@ -342,3 +342,10 @@ def test_the_options_of_the_task_are_the_builders_in_a_recipe(unpackable, tmp_pa
     assert dataclasses.asdict(report.rows[0].verdict)["per_class"]["WBC"]["boxes"] > 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "ap_50" in page and "test pictures, truth, the trained model, plain-float32.tflite: 4 of the test set" in page
+
+
+def test_suppression_goes_behind_artifacts_only(tmp_path):
+    with pytest.raises(ArtifactError, match="is no artifact; give what convert has made"):
+        tfopt.with_detections(tmp_path / "detector.tflite", None)
+    with pytest.raises(ArtifactError, match="junk"):
+        tfopt.with_detections(tfopt.Artifact("junk", "int8", b"junk" * 100), None)

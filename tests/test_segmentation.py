@@ -377,6 +377,12 @@ def test_a_recipe_goes_the_whole_way(tmp_path):
     assert "test pictures, truth, the trained model, plain-int8.tflite: 4 of the test set" in page
 
 
+def test_a_loss_of_indices_is_not_smoothed(cells):
+    data = tasks.segmentation(cells, loss="sparse_categorical_crossentropy")
+    with pytest.raises(OptionError, match="the loss sparse_categorical_crossentropy has no label smoothing"):
+        tfopt.train(tfopt.models.unet(data.input_shape, 4, width=2, depth=1), data, Fit(epochs=1, label_smoothing=0.1))
+
+
 @pytest.mark.parametrize("batch", [None, 16])
 def test_a_data_set_of_masks_is_wrapped_as_examples_or_batches(digits, batch):
     x, _ = pipelines.to_arrays(digits.train)

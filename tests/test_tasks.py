@@ -331,6 +331,12 @@ def test_losses_of_shares_and_of_indices_are_taken_by_name(digits, loss):
 # What does not fit
 
 
+@pytest.mark.parametrize("name", sorted({*tasks.TASKS} - {"autoencoding", "anomaly_detection", "classification"}))
+def test_a_task_is_refused_where_the_labels_are_no_such(digits, name):
+    with pytest.raises(DataError, match=f"data 'digits'.* y (is|has) .*{name} needs"):
+        tasks.TASKS[name](digits)
+
+
 @pytest.mark.parametrize(
     ("change", "layers", "said"),
     [

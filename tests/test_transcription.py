@@ -240,6 +240,12 @@ def test_sequences_are_wrapped(spoken):
     assert tasks.of(data).name == "transcription" and pipelines.labels(data.train).dtype == np.int32
 
 
+def test_sequences_are_not_mixed():
+    x, y = tones(60)
+    with pytest.raises(DataError, match="mixes the labels of whole examples, and these have sequences of symbols; leave it out"):
+        tfopt.datasets.arrays(x=x, y=y, task="transcription", classes=["low", "mid", "high"], preprocess=["mixup"])
+
+
 # Recordings that are joined
 
 
@@ -344,6 +350,29 @@ def test_transcripts_are_read_from_a_list(tmp_path):
 def test_what_is_wrong_in_a_list_is_said(tmp_path, line, message):
     with pytest.raises(DataError, match=message):
         tfopt.datasets.audio_transcripts(**clips(tmp_path / "clips", [line]))
+
+
+def test_a_list_names_files_of_its_folder_only(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    scipy.io.wavfile.write(outside / "a.wav", 8000, np.zeros(80, np.int16))
+    recordings(tmp_path / "clips")
+    for path in ("../outside/a.wav", str(outside / "a.wav")):
+        (tmp_path / "list.tsv").write_text(f"{path}\tone\n")
+        with pytest.raises(DataError, match=r"list.tsv, line 1: .* leads out of folder = .*clips; give a path from there on"):
+            tfopt.datasets.audio_transcripts(folder=tmp_path / "clips", file=tmp_path / "list.tsv")
+
+
+def test_sounds_that_are_all_too_long_are_told(tmp_path):
+    given = clips(tmp_path, ["x_a_0.wav\tone", "y_a_0.wav\ttwo", "z_a_0.wav\tthree"])
+    with pytest.raises(DataError, match=r"all 3 sounds are longer than seconds = 0\.001; allow more"):
+        tfopt.datasets.audio_transcripts(**given | {"seconds": 0.001})
+
+
+def test_joined_recordings_in_several_rounds_are_not_cross_validated(tmp_path):
+    data = tfopt.datasets.audio_folder(**recordings(tmp_path / "all"), joined=[1, 2], rounds=2, validation=0.3, test=0.3)
+    with pytest.raises(DataError, match="holds each recording in 2 sequences, of which one would be held out"):
+        tfopt.cross_validate(lambda: models.ctc(data.input_shape, 3), data, folds=2)
 
 
 def test_joined_digits_are_the_recordings(unpackable):

@@ -319,3 +319,43 @@ def test_a_limit_of_a_perplexity_may_be_above_1():
     assert recipes.parse(recipe, source="mine").limits["int8"]["score"] == 8
     with pytest.raises(RecipeError, match="should be a share from 0 to 1"):
         recipes.parse({**recipe, "task": {"use": "generation", "score": "accuracy"}}, source="mine")
+
+
+# What does not fit
+
+
+def test_inputs_that_are_not_what_comes_before_are_refused():
+    text = RNG.integers(0, 5, (60, 7)).astype(np.int32)
+    usual = tfopt.datasets.arrays(x=text[:, :-1], y=text[:, 1:], task="generation")
+    model = models.tcn((6,), 5, words=6, width=4, blocks=1)
+    with pytest.raises(DataError, match="x does not hold what comes before each symbol: should be 0 at the first place"):
+        tfopt.train(model, usual, Fit(epochs=1))
+    shifted = np.concatenate([np.zeros((60, 1), np.int32), text[:, :-1] + 1], axis=1)
+    tasks.check_fits(models.tcn((7,), 5, words=6, width=4, blocks=1), tfopt.datasets.arrays(x=shifted, y=text, task="generation"))
+
+
+def test_a_perplexity_is_limited_without_a_task_in_the_recipe(tmp_path):
+    file = written(tmp_path / "lines.txt", WORDS * 5)
+    recipe = {"name": "x", "model": {"use": "tcn"}, "limits": {"int8": {"score": 7}}}
+    read = recipes.load({**recipe, "data": {"use": "text_lines", "file": str(file)}})
+    assert read.limits == {"int8": {"score": 7}}
+    with pytest.raises(RecipeError, match=r"limits.int8.score = 7: should be a share"):
+        recipes.load({**recipe, "data": {"use": "digits"}})
+
+
+def test_few_numbers_are_drawn_of_very_many():
+    data = tfopt.datasets.number_words(limit=10**11 + 1, examples=30)
+    assert sum(pipelines.size(getattr(data, part)) for part in PARTS) == 30
+    assert sorted(_pairs._drawn(1001, 1001, 0)) == list(range(1001))
+
+
+def test_words_of_pairs_are_not_dropped(tmp_path):
+    file = written(tmp_path / "pairs.tsv", [f"{word}\t{word[0]}" for word in WORDS * 4])
+    with pytest.raises(DataError, match="token_dropout: takes one input, and the examples have 2"):
+        tfopt.datasets.text_pairs(file=file, preprocess=["token_dropout"])
+
+
+def test_a_loss_of_ones_own_is_not_smoothed(animals):
+    data = tasks.sequence_to_sequence(animals, loss=lambda y, outputs: outputs[:, 0, 0])
+    with pytest.raises(OptionError, match="a loss of your own is given the labels as they are"):
+        tfopt.train(models.seq2seq(data.input_shape, data.num_classes, width=8), data, Fit(epochs=1, label_smoothing=0.1))

@@ -30,10 +30,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _inputs, _joining, backend, bridge, deployment, options, pipelines, tasks
+from . import _flatbuffer, _inputs, _joining, backend, bridge, deployment, options, pipelines, tasks
 from ._suppressing import Suppression
 from ._worker import Worker, WorkerDied
-from .errors import ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
+from .errors import ArtifactError, ConversionError, DataError, OptionError, UnsupportedModel, nearest, shown
 from .surgery import precision
 from .types import Artifact, Call, Data, SavedModel
 
@@ -208,6 +208,9 @@ def with_detections(
     >>> boxes, scores, classes, count = tfopt.runtime.Session(with_detections(int8, data)).run(picture)
     """
     _check_timeout(timeout)
+    if not isinstance(artifact, Artifact):
+        raise ArtifactError(f"{shown(artifact)} is no artifact; give what convert has made, or tfopt.load(PATH)")
+    _flatbuffer.contents(artifact)
     anchors, given = tasks.anchors(data), _joining.outputs_of(artifact.content)
     wanted = tasks.of(data).outputs()[0]
     if len(given) != 1 or given[0].shape[1:] != wanted:

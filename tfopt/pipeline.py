@@ -156,6 +156,8 @@ def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
         with strategy.scope(), backend.seeded(recipe.seed):
             model = bridge.plain(given or _built(recipe.model, data))
             check_layers(recipe.steps, model)
+            if recipe.unfreeze:  # what it names is there: else it would be found out only behind the first phase
+                freezing.unfreeze(model, recipe.unfreeze.options["layers"])
             if recipe.fit:
                 model = training.train(model, data, _resolved(opened, recipe, model, data, "fit"))
             loading.save(model, folder / MODEL_FILE)

@@ -380,7 +380,11 @@ def batches(dataset: Any, batch_size: int) -> Any:
 def labels(dataset: Any) -> Any:
     """All y of a data set, in its order; x is not read where that is not needed."""
     held, _ = _held.get(dataset, (None, ()))
-    return held.y if isinstance(held, Rows) else to_arrays(dataset)[1]
+    if isinstance(held, Rows):
+        return held.y
+    only_y = backend.tensorflow().autograph.experimental.do_not_convert(lambda x, y: (0, y))
+    alone = [y for _, y in batches(dataset, 1024).map(only_y).as_numpy_iterator()]
+    return nested(lambda *parts: np.concatenate(parts), *alone) if alone else to_arrays(dataset)[1]
 
 
 def raw(dataset: Any) -> Any:

@@ -166,7 +166,7 @@ def _recipe(table: Any, problems: list[str]) -> Recipe | None:
     unfreeze = _unfreeze(table["unfreeze"], fit, problems) if "unfreeze" in table else None
     steps = _steps(table.get("steps", []), base, problems)
     formats = _formats(table.get("export", {}), problems)
-    limits = _limits(table.get("limits", {}), formats, tasks.bounded(task), problems)
+    limits = _limits(table.get("limits", {}), formats, tasks.bounded(task, data and datasets.own_task(data)), problems)
     if problems:
         return None
     if "seed" in options_of(datasets.DATASETS[data.use]):
@@ -312,8 +312,8 @@ def _unfreeze(value: Any, fit: Fit | None, problems: list[str]) -> Step | None:
         return None
     _refuse_unknown(value, ("layers", "fit"), "unfreeze", problems)
     layers = value.get("layers", "all")
-    if problem := problem_of_type(int | str | list[str], layers):
-        problems.append(f"unfreeze.layers = {shown(layers)}: {problem}")
+    if (problem := problem_of_type(int | str | list[str], layers)) or layers in ("", []) or (isinstance(layers, int) and layers < 1):
+        problems.append(f"unfreeze.layers = {shown(layers)}: {problem or 'should be how many, at least 1, names, or all'}")
     return Step("unfreeze", {"layers": layers, "fit": _fit(value["fit"], fit, "unfreeze.fit", problems)})
 
 

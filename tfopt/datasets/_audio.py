@@ -124,7 +124,7 @@ def audio_folder(
         seed=seed,
         calibration=calibration,
         preprocess=preprocess,
-        source=_joined.facts(rate, samples),
+        source={**_joined.facts(rate, samples), **({"rounds": rounds} if joined else {})},
         notes=notes,
     )
 

@@ -153,8 +153,16 @@ def _drawn(limit: int, count: int, seed: int) -> list[int]:
     for digits in range(1, longest + 1):
         every = range(10 ** (digits - 1) if digits > 1 else 0, min(10**digits, limit))
         found += rng.sample(every, min(len(every), (count - len(found)) // (longest - digits + 1)))
-    if len(found) < count:  # there were too few of the longest
-        found += rng.sample(sorted(set(range(limit)) - set(found)), count - len(found))
+    if len(found) < count:  # there were too few of the longest; if most others are taken, drawing again would find none
+        seen = set(found)
+        others = (number for number in iter(lambda: rng.randrange(limit), None) if number not in seen)
+        if limit < 4 * count:
+            others = iter(rng.sample(sorted(set(range(limit)) - seen), count - len(found)))
+        for number in others:
+            seen.add(number)
+            found.append(number)
+            if len(found) == count:
+                break
     rng.shuffle(found)
     return found
 

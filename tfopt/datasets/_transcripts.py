@@ -108,6 +108,8 @@ def _listed(path: Path, where: Path, part: str, separator: str, encoding: str, u
             form = f"path{separator}what is said"
             raise DataError(f"{path}, line {number}: is {shown(line)}; should be {form!r}; repair the line, or say separator")
         sound = where / name.strip()
+        if not sound.resolve().is_relative_to(where.resolve()):
+            raise DataError(f"{path}, line {number}: {shown(name.strip())} leads out of folder = {where}; give a path from there on")
         if not sound.is_file():
             raise DataError(f"{path}, line {number}: there is no file {sound}; its path should be that from folder = {where} on")
         found.append(_Spoken(sound, tuple(text.tokens(said, unit)), part))
@@ -129,6 +131,8 @@ def _readable(
             bad.append(f"{_folders.within(one.path, where)} can't be opened ({error.strerror or error})")
     notes = _folders.left_out(bad, len(spoken), corrupt, f"folder = {where}", "WAV files")
     short = _joined.lengths(sounds, rate) <= samples
+    if not short.any():
+        raise DataError(f"folder = {where}: all {len(short):,} sounds are longer than seconds = {samples / rate:g}; allow more")
     if not short.all():
         notes.append(
             f"{(~short).sum():,} of {len(short):,} sounds are longer than the {samples:,} samples that there are, and were left out"

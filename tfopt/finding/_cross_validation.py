@@ -158,6 +158,11 @@ def _check(data: Data) -> None:
             f"data {data.name!r} holds windows of a series; of neighbours, which overlap, one would be held out and the other learnt from. "
             "Several time_series with other shares of test tell more"
         )
+    if data.source.get("rounds", 1) > 1:
+        raise DataError(
+            f"data {data.name!r} holds each recording in {data.source['rounds']} sequences, of which one would be held out and the others "
+            "learnt from; leave rounds out"
+        )
     if data.task == "anomaly_detection" and data.metric != "mse":
         raise DataError(
             f"data {data.name!r}: train and validation hold normal examples only, of which no {tasks.of(data).score} can be taken; "

@@ -41,7 +41,7 @@ def ssd(
     logits for each anchor; see `tfopt.tasks.anchors`.
 
     For each stride a depthwise convolution of 3 and two of 1, for offsets and for logits, on the last map of that stride. It needs no
-    activation at its end; `tfopt.tasks.detections` makes boxes of its outputs, and `tfopt.deployment.with_detections` puts that into the
+    activation at its end; `tfopt.tasks.detections` makes boxes of its outputs, and `tfopt.with_detections` puts that into the
     model.
 
     Args:

@@ -23,11 +23,16 @@ def floats(x: Any, step: str) -> Any:
       DataError: it is a dict of several inputs.
     """
     tf = backend.tensorflow()
-    _check_single(x, step)
+    check_single(x, step)
     return tf.cast(tf.convert_to_tensor(x), tf.float32)
 
 
-def _check_single(x: Any, step: str) -> None:
+def check_single(x: Any, step: str) -> None:
+    """Refuses examples of several inputs, for a step that changes one.
+
+    Raises:
+      DataError: they are such.
+    """
     if isinstance(x, dict):
         raise DataError(f"{step}: takes one input, and the examples have {len(x)} ({', '.join(x)}); prepare these arrays beforehand")
 
@@ -51,7 +56,7 @@ def images(x: Any, step: str, channels: int | None = None) -> Any:
     """
     tf = backend.tensorflow()
     what = "images (height, width, " + ("channels)" if channels is None else f"{channels})")
-    _check_single(x, step)
+    check_single(x, step)
     x = of_rank(tf.convert_to_tensor(x), (4,), step, what)
     if channels is not None and x.shape[-1] != channels:
         raise DataError(f"{step}: takes {what}, got examples of shape {tuple(x.shape[1:])}")
@@ -103,7 +108,7 @@ def numbers(x: Any, step: str, *, missing: bool = False) -> np.ndarray:
     Raises:
       DataError: they are several inputs, no numbers, or hold NaN, unless `missing` allows it.
     """
-    _check_single(x, step)
+    check_single(x, step)
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
         raise DataError(f"{step}: takes numbers, got {x.dtype}")

@@ -100,11 +100,15 @@ def _mean(one: Any, other: Any, weight: Any) -> Any:
     return tf.ensure_shape(tf.reshape(mixed, tf.shape(one)), one.shape)
 
 
+def _is_sequence(y: Any) -> bool:
+    return len(y.shape) == 2 and backend.tensorflow().as_dtype(y.dtype).is_integer
+
+
 def _labels(y: Any, classes: int | None, step: str) -> Any:
     tf = backend.tensorflow()
-    if isinstance(y, dict) or is_mask(y):
-        have = "boxes" if isinstance(y, dict) else "masks"
-        raise DataError(f"{step}: mixes the labels of whole images, and these have {have}; leave it out of preprocess")
+    have = "boxes" if isinstance(y, dict) else "masks" if is_mask(y) else "sequences of symbols" if _is_sequence(y) else None
+    if have is not None:
+        raise DataError(f"{step}: mixes the labels of whole examples, and these have {have}; leave it out of preprocess")
     y = tf.convert_to_tensor(y)
     if y.dtype.is_floating:
         return y

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import backend, options
+from . import _checking
 
 PADDING, UNKNOWN = "", "[UNK]"  # the first two words of every vocabulary
 PATTERN = r"\w+(?:'\w+)*|[^\w\s]"  # words, with apostrophes inside them, and single marks such as ? and ,
@@ -67,6 +68,7 @@ def token_dropout(x: Any, y: Any, seed: Any, *, rate: Annotated[float, Field(ge=
     x: (n, length) int32 word indices; the padding (0) stays.
     """
     tf = backend.tensorflow()
+    _checking.check_single(x, "token_dropout")
     x = tf.convert_to_tensor(x)
     dropped = (tf.random.stateless_uniform(tf.shape(x), seed) < rate) & (x != 0)
     return tf.ensure_shape(tf.where(dropped, tf.cast(unknown, x.dtype), x), x.shape), y

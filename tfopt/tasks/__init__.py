@@ -85,9 +85,11 @@ def of(data: Data) -> Task:
     return task
 
 
-def bounded(call: Call | None) -> bool:
-    """Whether the score that a recipe's `task` chooses is at most 1, as all are but errors and perplexities."""
-    chosen = None if call is None else call.options.get("score") or _UNBOUNDED.get(call.use)
+def bounded(call: Call | None, own: str | None) -> bool:
+    """Whether the score that a recipe's `task` chooses is at most 1, as all are but errors and perplexities. own: the data's own task,
+    where that is known.
+    """
+    chosen = _UNBOUNDED.get(own) if call is None else call.options.get("score") or _UNBOUNDED.get(call.use)
     return chosen not in ("mse", "mae", "rmse", "cross_entropy", "perplexity")
 
 

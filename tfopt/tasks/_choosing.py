@@ -15,6 +15,16 @@ from ..errors import DataError, nearest, shown
 from ..pipelines import Rows
 from ..types import Data
 from . import _anchors, _task
+from ._autoencoding import AnomalyDetection, Autoencoding
+from ._classification import Classification
+from ._detection import Detection
+from ._generation import Generation
+from ._multi_label import MultiLabel
+from ._regression import Regression
+from ._segmentation import Segmentation
+from ._sequence_to_sequence import SequenceToSequence
+from ._task import Task
+from ._transcription import Transcription
 
 Loss = Annotated[str | Callable, "name of a Keras loss"]
 Own = Annotated[Callable, "function (targets, outputs) -> (n,)"]
@@ -44,7 +54,7 @@ def classification(
     Raises:
       DataError: the data's y is no class index. OptionError: there is no such score.
     """
-    return _for("classification", data, score, loss)
+    return _for(Classification, data, score, loss)
 
 
 @options.checked
@@ -64,7 +74,7 @@ def multi_label(
     Raises:
       DataError: the data's y is not (classes,) of 0 and 1. OptionError: there is no such score.
     """
-    return _for("multi_label", data, score, loss)
+    return _for(MultiLabel, data, score, loss)
 
 
 @options.checked
@@ -83,7 +93,7 @@ def regression(
     Raises:
       DataError: the data's y is no number. OptionError: there is no such score.
     """
-    return _for("regression", data, score, loss)
+    return _for(Regression, data, score, loss)
 
 
 @options.checked
@@ -115,7 +125,7 @@ def detection(
     Raises:
       DataError: the data has no boxes. OptionError: there is no such score, or an option out of range.
     """
-    return _for("detection", data, score, loss, strides=list(strides), scales=list(scales), ratios=list(ratios))
+    return _for(Detection, data, score, loss, strides=list(strides), scales=list(scales), ratios=list(ratios))
 
 
 @options.checked
@@ -137,7 +147,7 @@ def segmentation(
     Raises:
       DataError: the data's y is no mask of the pictures' size. OptionError: there is no such score.
     """
-    return _for("segmentation", data, score, loss)
+    return _for(Segmentation, data, score, loss)
 
 
 @options.checked
@@ -159,7 +169,7 @@ def autoencoding(
     Raises:
       DataError: the data has several inputs, or word indices. OptionError: there is no such score.
     """
-    return _for("autoencoding", data, score, loss)
+    return _for(Autoencoding, data, score, loss)
 
 
 @options.checked
@@ -187,7 +197,7 @@ def anomaly_detection(
       DataError: the data has no classes, or none of these names, or nothing normal in train. OptionError: there is no such score.
     """
     if data.task == "anomaly_detection":
-        return _for("anomaly_detection", data, score, loss, error=error)
+        return _for(AnomalyDetection, data, score, loss, error=error)
     _task.check_labels(dataclasses.replace(data, task="anomaly_detection"), 0, False, "data with a class index for each example")
     names = ["normal"] if normal is None else list(normal)
     if unknown := [name for name in names if name not in data.classes]:
@@ -197,7 +207,7 @@ def anomaly_detection(
     flags = np.array([name not in names for name in data.classes], np.int32)
     parts = {part: _flagged(data, part, flags) for part in _PARTS}
     renamed = dataclasses.replace(data, classes=("normal", "anomaly"), **parts)
-    return _for("anomaly_detection", renamed, score, loss, normal=tuple(names), error=error)
+    return _for(AnomalyDetection, renamed, score, loss, normal=tuple(names), error=error)
 
 
 @options.checked
@@ -221,7 +231,7 @@ def transcription(
     Raises:
       DataError: the data's y are no sequences of class indices. OptionError: there is no such score.
     """
-    return _for("transcription", data, score, loss)
+    return _for(Transcription, data, score, loss)
 
 
 @options.checked
@@ -244,7 +254,7 @@ def sequence_to_sequence(
     Raises:
       DataError: the data has no input "before" or no such y. OptionError: there is no such score.
     """
-    return _for("sequence_to_sequence", data, score, loss)
+    return _for(SequenceToSequence, data, score, loss)
 
 
 @options.checked
@@ -267,7 +277,7 @@ def generation(
     Raises:
       DataError: the data's y is not what comes after its x. OptionError: there is no such score.
     """
-    return _for("generation", data, score, loss)
+    return _for(Generation, data, score, loss)
 
 
 _PARTS = ("train", "validation", "calibration", "test")
@@ -284,10 +294,13 @@ def _flagged(data: Data, part: str, flags: np.ndarray) -> Any:
     return pipelines.dataset_of(dataclasses.replace(held, y=flags[held.y]), steps)
 
 
-def _for(task: str, data: Data, score: str | None, loss: Any, **more: Any) -> Data:
+def _for(kind: type[Task], data: Data, score: str | None, loss: Any, **more: Any) -> Data:
     """The data with its task, score and loss, under another fingerprint, and checked."""
     pipelines.check_data(data)
     told = loss if isinstance(loss, str | None) else f"{loss.__module__}.{loss.__qualname__}"
-    fingerprint = hashlib.sha256(repr((data.fingerprint, task, score, told, sorted(more.items()))).encode()).hexdigest()
+    fingerprint = hashlib.sha256(repr((data.fingerprint, kind.name, score, told, sorted(more.items()))).encode()).hexdigest()
     task_options = {key: value for key, value in more.items() if key != "normal"}
-    return dataclasses.replace(data, task=task, metric=score, loss=loss, fingerprint=fingerprint, task_options=task_options)
+    chosen = dataclasses.replace(data, task=kind.name, metric=score, loss=loss, fingerprint=fingerprint, task_options=task_options)
+    task = kind(chosen)
+    task.metric(task.score)
+    return chosen

@@ -48,6 +48,11 @@ class Generation(Task):
         """The symbols."""
         return {"num_classes": self.data.num_classes}
 
+    def problem(self, model: Any) -> str | None:
+        """None; data that does not hold what comes before each symbol is refused here."""
+        _symbols.check_before(self.data, None)
+        return None
+
     @property
     def ending(self) -> str:
         """A Dense at each place."""
@@ -55,7 +60,7 @@ class Generation(Task):
 
     def loss(self, model: Any, *, soft: bool = False, smoothing: float = 0.0) -> Any:
         """Cross-entropy of each symbol."""
-        return self.data.loss if callable(self.data.loss) else _symbols.cross_entropy(model, smoothing)
+        return _task.own_loss(self.data, smoothing) if callable(self.data.loss) else _symbols.cross_entropy(model, smoothing)
 
     def watched(self, model: Any) -> list[Any]:
         """The share of right symbols."""

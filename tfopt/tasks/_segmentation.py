@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from . import _endings, _metrics, _task
 from ._task import Metric, Task
 
@@ -70,6 +70,8 @@ class Segmentation(Task):
         activation = _endings.activation_of(model)
         if activation not in ("linear", "softmax"):
             raise DataError(f"model {model.name!r} ends in {activation}; one class of several at each pixel needs a softmax or logits")
+        if smoothing and str(self.data.loss).startswith("sparse_"):
+            raise OptionError(f"fit.label_smoothing: the loss {self.data.loss} has no label smoothing; leave one of both out")
         usual = "categorical_crossentropy" if soft else "sparse_categorical_crossentropy"
         settings = {"from_logits": activation == "linear", "ignore_class": VOID}
         return _task.keras_loss(self.data, usual, **settings)

@@ -9,13 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
+from .. import backend, pipelines
 from ..errors import DataError
+from ..types import Data
 from . import _endings, _metrics
 
 NONE = -1  # what fills a sequence up
 BROKEN = -2  # where an output is no number: no symbol, and so never right
 SMALLEST = 1e-7  # probability, as in Keras's cross-entropy
+
+
+def check_before(data: Data, name: str | None) -> None:
+    """Refuses data whose input (of that name, where there are several) does not hold what comes before each symbol of y; looks at the
+    first examples of the validation set, which no augmentation has changed.
+
+    Raises:
+      DataError: it holds something else.
+    """
+    x, y = pipelines.to_arrays(data.validation, 64)
+    before = x if name is None else x[name]
+    if len(y) and (before[:, 0].any() or not ((before[:, 1:] == y[:, :-1] + 1) | (y[:, 1:] == NONE)).all()):
+        raise DataError(
+            f"data {data.name!r}: {'x' if name is None else repr(name)} does not hold what comes before each symbol: should be 0 at the "
+            "first place, then y of one place earlier, plus 1; tfopt.datasets.text_lines and text_pairs make such data"
+        )
 
 
 def logits_of(model: Any) -> Any:

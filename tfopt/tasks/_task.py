@@ -230,7 +230,7 @@ def keras_loss(data: Data, usual: str, **settings: Any) -> Any:
       OptionError: there is no such loss, or it takes no such settings.
     """
     if callable(data.loss):
-        return data.loss
+        return own_loss(data, settings.get("label_smoothing", 0.0))
     losses = backend.keras().losses
     name = data.loss or usual
     known = {_snake(one): kind for one, kind in vars(losses).items() if inspect.isclass(kind) and kind is not losses.Loss}
@@ -244,6 +244,17 @@ def keras_loss(data: Data, usual: str, **settings: Any) -> Any:
         return kind(**{key: value for key, value in settings.items() if key in taken})
     except (TypeError, ValueError) as error:
         raise OptionError(f"loss = {shown(name)}: can't be made ({said(error)}); choose another one") from error
+
+
+def own_loss(data: Data, smoothing: float) -> Any:
+    """The data's loss that is a function of the user's.
+
+    Raises:
+      OptionError: it would be given labels that are not smoothed, where `smoothing` asks for it.
+    """
+    if smoothing:
+        raise OptionError("fit.label_smoothing: a loss of your own is given the labels as they are; leave one of both out")
+    return data.loss
 
 
 def _snake(name: str) -> str:
