@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,6 @@ __all__ = ["Boxes", "Copies", "Description", "Numbers", "Values", "Words", "desc
 
 SPLITS = ("train", "validation", "test")
 IMBALANCED = 10  # times as many examples of a class as of another: above, accuracy says little of the rare one, and it is warned
-_MOST_VALUES, _MOST_EXAMPLES = 2**22, 256  # of a batch: 16 MB of float32
 _LISTED = 3  # numbers of a step's statistics that are shown
 
 
@@ -153,19 +151,12 @@ def _batches(data: Data, held: Rows | Stream, steps: Sequence[Call]) -> Iterator
     if isinstance(held, Rows) and held.cache == "memory" and held.read is not None:
         held = dataclasses.replace(held, cache="none")
     raw = pipelines.dataset_of(held)
-    batches = pipelines.batches(raw, _batch_size(held.x_spec, data.input_shape))
+    batches = pipelines.batches(raw, pipelines.at_once(pipelines.nested(lambda one: tuple(one.shape), held.x_spec), data.input_shape))
     try:
         with pipelines.failures_named(raw):
             yield from batches.map(lambda x, y: (x, preprocessing.applied(x, y, steps)[0], y)).as_numpy_iterator()
     except backend.tensorflow().errors.OpError as error:
         raise DataError(f"{data.name}: an example can't be read or prepared ({said(error)}); repair it or leave it out") from error
-
-
-def _batch_size(raw: Any, prepared: Any) -> int:
-    shapes = [one.shape for one in (raw.values() if isinstance(raw, Mapping) else [raw])]
-    shapes += list(prepared.values()) if isinstance(prepared, Mapping) else [prepared]
-    largest = max(math.prod(size or 1 for size in shape) for shape in shapes)
-    return max(1, min(_MOST_EXAMPLES, _MOST_VALUES // largest))
 
 
 def _copies(seen: Mapping[str, _Seen]) -> tuple[Copies, ...]:

@@ -62,7 +62,7 @@ def embed(model: Any, data: Data, *, layer: str | None = None, seed: int = 0) ->
     name, outputs = _outputs(model, layer)
     part = pipelines.first(data.test, LIMIT)
     inner, vectors, labels = backend.keras().Model(model.inputs, outputs), [], []
-    for x, y in pipelines.batches(part, 256):
+    for x, y in pipelines.batches(part, pipelines.at_once(data.input_shape)):
         vectors.append(inner(x, training=False).numpy().astype(np.float32).reshape(len(_any(x)), -1))
         labels.append(y)
     if sum(map(len, vectors)) < 3:

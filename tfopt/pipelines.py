@@ -24,6 +24,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
+import math
 import socket
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -375,6 +377,12 @@ def batches(dataset: Any, batch_size: int) -> Any:
     tf = backend.tensorflow()
     together = _evaluated(*_held[dataset], batch_size) if dataset in _held else dataset.batch(batch_size)
     return together.prefetch(tf.data.AUTOTUNE)
+
+
+def at_once(*shapes: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> int:
+    """How many examples of these shapes to look at together: 256, or fewer of large ones, of whose maps a net would fill the memory."""
+    each = itertools.chain.from_iterable(shape.values() if isinstance(shape, Mapping) else [shape] for shape in shapes)
+    return max(1, min(256, 2**22 // sum(math.prod(size or 1 for size in shape) for shape in each)))  # 16 MB of float32
 
 
 def labels(dataset: Any) -> Any:

@@ -6,7 +6,6 @@ task's to say (`tfopt.tasks`), with the same functions for the file and for the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +18,6 @@ from .results import Measures, Timing, Verdict
 from .runtime import Session, Source
 from .types import Artifact, Data, SavedModel
 
-BATCH, _MOST_VALUES = 256, 2**22  # of a batch that a model is given at once: as many examples, and values in them
 _EMPTY = "the test set is empty; verification needs at least one example"
 ROUNDING = 1e-9  # 0.97 - 0.96 is 0.010000000000000009, and breaks no limit of 0.01
 
@@ -84,18 +82,12 @@ def _reference(outputs: np.ndarray, truth: Any, task: tasks.Task) -> Reference:
 def _over_test(run: Callable[[Any], np.ndarray], data: Data, task: tasks.Task) -> tuple[np.ndarray, Any]:
     """The outputs for the test set, and what they are compared with."""
     with pipelines.failures_named(data.test):
-        batches = pipelines.batches(data.test, _together(data)).as_numpy_iterator()
+        batches = pipelines.batches(data.test, pipelines.at_once(data.input_shape)).as_numpy_iterator()
         parts = [(task.predict(run, x), task.truth(x, y)) for x, y in batches]
     if not parts:
         raise DataError(f"{data.name}: {_EMPTY}")
     outputs, truths = zip(*parts, strict=True)
     return np.concatenate(outputs), pipelines.nested(lambda *of: np.concatenate(of), *truths)
-
-
-def _together(data: Data) -> int:
-    """How many examples are run at once: the maps that a net makes of large pictures are many times their size."""
-    shapes = data.input_shape.values() if isinstance(data.input_shape, dict) else [data.input_shape]
-    return max(1, min(BATCH, _MOST_VALUES // sum(math.prod(size or 1 for size in shape) for shape in shapes)))
 
 
 def verify(artifact: Source, *, against: Any, data: Data) -> Verdict:

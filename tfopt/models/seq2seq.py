@@ -6,9 +6,10 @@ from typing import Any
 
 from .. import backend, options
 from ..errors import DataError
+from ..tasks import BEFORE
 from ._blocks import Count, Share, bn_relu
 
-TEXT, BEFORE = "text", "before"
+TEXT = "text"
 
 
 @options.checked

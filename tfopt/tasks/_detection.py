@@ -53,8 +53,8 @@ class Detection(Task):
         mean of that over 0.5, 0.55, ... 0.95.
         """
         return {
-            "map_50": Metric(lambda found, _: _mean(_average_precision.average_precisions(found, slice(1))), share=True),
-            "map": Metric(lambda found, _: _mean(_average_precision.average_precisions(found)), share=True),
+            "map_50": Metric(lambda found, _: _metrics.mean_of_known(_average_precision.average_precisions(found, slice(1))), share=True),
+            "map": Metric(lambda found, _: _metrics.mean_of_known(_average_precision.average_precisions(found)), share=True),
         }
 
     def outputs(self) -> tuple[tuple[int, ...], ...]:
@@ -170,11 +170,6 @@ def _paired(mine: np.ndarray, theirs: np.ndarray) -> tuple[int, int]:
             free[overlaps.argmax()] = False
             partners += 2
     return partners, len(mine) + len(theirs)
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def anchors(data: Data) -> np.ndarray:

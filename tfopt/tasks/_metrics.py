@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,13 @@ def macro(name: str, truth: np.ndarray, values: np.ndarray) -> float:
     truth: (n,) class indices, or (n, classes) of 0 and 1. values: (n, classes). Classes without an example on both sides are left out, as
     scikit-learn can't tell them.
     """
-    found = [value for value in each(name, truth, values) if not np.isnan(value)]
-    return float(np.mean(found)) if found else float("nan")
+    return mean_of_known(each(name, truth, values))
+
+
+def mean_of_known(values: Sequence[float] | np.ndarray) -> float:
+    """Without those that are NaN; NaN where all are."""
+    known = np.asarray(values)[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def each(name: str, truth: np.ndarray, values: np.ndarray) -> list[float]:

@@ -41,8 +41,8 @@ class Segmentation(Task):
     def metrics(self) -> Mapping[str, Metric]:
         """The mean over the classes of intersection by union, as Keras's MeanIoU, and of Dice's coefficient; the share of right pixels."""
         return {
-            "iou": Metric(lambda counts, _: _mean(_ious(counts.sum(axis=0))), share=True),
-            "dice": Metric(lambda counts, _: _mean(_dices(counts.sum(axis=0))), share=True),
+            "iou": Metric(lambda counts, _: _metrics.mean_of_known(_ious(counts.sum(axis=0))), share=True),
+            "dice": Metric(lambda counts, _: _metrics.mean_of_known(_dices(counts.sum(axis=0))), share=True),
             "accuracy": Metric(lambda counts, _: _accuracy(counts.sum(axis=0)), share=True),
         }
 
@@ -147,11 +147,6 @@ def _ious(counts: np.ndarray) -> np.ndarray:
 
 def _dices(counts: np.ndarray) -> np.ndarray:
     return _shares(2 * np.diagonal(counts), counts.sum(axis=1) + counts[:, :-1].sum(axis=0))
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _accuracy(counts: np.ndarray) -> float:
