@@ -54,12 +54,12 @@ CASES = {
         ((64, 64, 3), {"depth": 50, "width": 4, "version": 2}),
     ],
     "seq2seq": [({"text": (8,), "before": (6,)}, {"width": 8, "encoder": 1, "decoder": 1, "heads": 2, **SMALL})],
-    "tcn": [(TOKENS, {"width": 8, "blocks": 3, **SMALL}), (TOKENS, {"width": 8, "blocks": 2, "size": 5, "dropout": 0.0, **SMALL})],
     "ssd": [
         ((32, 48, 3), {"alpha": 0.25, "strides": [8, 16], "anchors": 2}),
         ((40, 40, 1), {"alpha": 0.1, "strides": [32, 64, 128], "anchors": 1}),
         ((24, 24, 3), {"alpha": 0.1, "strides": [16], "anchors": 3}),
     ],
+    "tcn": [(TOKENS, {"width": 8, "blocks": 3, **SMALL}), (TOKENS, {"width": 8, "blocks": 2, "size": 5, "dropout": 0.0, **SMALL})],
     "textcnn": [(TOKENS, SMALL), (SERIES, {"sizes": [3], "dropout": 0.0})],
     "transformer": [(TOKENS, SMALL), (SERIES, {"dropout": 0.0})],
     "two_input": [

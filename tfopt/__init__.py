@@ -36,6 +36,7 @@ _HOMES = {
     "TfoptError": "errors",
     "UnsupportedModel": "errors",
     "Report": "reporting",
+    "Session": "runtime",
     "batch_find": "finding",
     "benchmark": "timing",
     "chain": "techniques",

@@ -16,7 +16,15 @@ from .files import write_atomically
 from .types import Data, Fit
 
 
-def save_batch(data: Data, fit: Fit, name: str, state: Path | None, each: int, epoch: int, step: int) -> str:
+def first_broken(data: Data, fit: Fit, epoch: int) -> int | None:
+    """The step, from 0, of an epoch's first batch with something that is no number; None where there is none, or it can't be told."""
+    if fit.service is not None:
+        return None
+    batches = pipelines.training_batches(data, fit, epoch).take(pipelines.steps_per_epoch(data, fit)).as_numpy_iterator()
+    return next((step for step, batch in enumerate(batches) if _broken(_arrays(batch))), None)
+
+
+def save_batch(data: Data, fit: Fit, name: str, state: Path | None, epoch: int, step: int, *, each: int) -> str:
     """Saves a training batch as an .npz file and returns half a sentence about it.
 
     The file holds `x` and `y` (of a dict "x/NAME" for each), `epoch` and `step`, both counted from 0. Nothing had to be kept for it:
@@ -32,8 +40,8 @@ def save_batch(data: Data, fit: Fit, name: str, state: Path | None, each: int, e
     if fit.service is not None:
         return "its batch can't be made again, since with fit.service they come in any order"
     batch = next(pipelines.training_batches(data, fit, epoch, first_step=step).as_numpy_iterator())
-    arrays = {key: array for part, value in zip("xy", batch, strict=True) for key, array in _flat(part, value)}
-    broken = [key for key, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    arrays = _arrays(batch)
+    broken = _broken(arrays)
     told = "its batch" if each == 1 else f"the last of the {each} batches of the call in which it was so"
     told += f", whose {' and '.join(broken)} {'hold' if len(broken) > 1 else 'holds'} NaN or infinity," if broken else ""
     folder = Path.cwd() if state is None else state.parent.with_name("diverged")
@@ -44,6 +52,15 @@ def save_batch(data: Data, fit: Fit, name: str, state: Path | None, each: int, e
     except OSError as error:
         return f"{told} could not be saved as {path} ({error.strerror or error})"
     return f"{told} is in {path}"
+
+
+def _arrays(batch: tuple[Any, Any]) -> dict[str, np.ndarray]:
+    return {key: array for part, value in zip("xy", batch, strict=True) for key, array in _flat(part, value)}
+
+
+def _broken(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Which of them hold what is no number."""
+    return [key for key, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, np.ndarray]]:

@@ -29,11 +29,19 @@ class Keeper(Callback):
     """
 
     def __init__(
-        self, fit: Fit, *, name: str, settled: int, file: Path | None, save_batch: Callable[[int, int], str], state: Sequence[Any] = ()
+        self,
+        fit: Fit,
+        *,
+        name: str,
+        settled: int,
+        file: Path | None,
+        save_batch: Callable[..., str],
+        first_broken: Callable[[int], int | None],
+        state: Sequence[Any] = (),
     ):
         super().__init__()
         self.fit, self.name, self.settled, self.file, self.state = fit, name, settled, file, state
-        self.save_batch, self.broken_at = save_batch, None
+        self.save_batch, self.first_broken, self.broken_at = save_batch, first_broken, None
         self.history: dict[str, list[float]] = {}
         self.best_loss, self.best_epoch, self.best_weights = math.inf, -1, None
         self.last_weights = None
@@ -109,7 +117,9 @@ class Keeper(Callback):
     def _go_back(self, epoch: int, problem: str) -> None:
         """To the weights of the last epoch that went well; there is nothing to go back to before the first is over."""
         said = f"{self.name}: training diverged: {problem} in epoch {epoch + 1}; a smaller fit.learning_rate helps"
-        if self.broken_at is not None:
+        if self.broken_at is None and (step := self.first_broken(epoch)) is not None:  # a ReLU has hidden it from the loss
+            said += f"; {self.save_batch(epoch, step, each=1)}"
+        elif self.broken_at is not None:
             said += f"; {self.save_batch(*self.broken_at)}"
         if self.last_weights is None:
             raise OptionError(said)

@@ -205,7 +205,7 @@ def with_detections(
       DataError: the data has no boxes, or the file is no detector for it.
       OptionError: an option out of range. ConversionError: as `convert`.
 
-    >>> boxes, scores, classes, count = tfopt.runtime.Session(with_detections(int8, data)).run(picture)
+    >>> boxes, scores, classes, count = tfopt.Session(with_detections(int8, data)).run(picture)
     """
     _check_timeout(timeout)
     if not isinstance(artifact, Artifact):

@@ -106,8 +106,9 @@ def _fit(model: Any, data: Data, fit: Fit, name: str, callbacks: Sequence[Any], 
         callbacks = _callbacks.of_fit(model, fit, steps, name, callbacks)
         state = [variable for callback in callbacks for variable in getattr(callback, "state", ())] + _optimizers.unlisted_state(optimizer)
     file = progress.next_file()
-    save_batch = functools.partial(_diverging.save_batch, data, fit, name, file, way.steps_per_execution)
-    keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=file, state=state, save_batch=save_batch)
+    save_batch = functools.partial(_diverging.save_batch, data, fit, name, file, each=way.steps_per_execution)
+    look = {"save_batch": save_batch, "first_broken": functools.partial(_diverging.first_broken, data, fit)}
+    keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=file, state=state, **look)
     first = keeper.resume(model)
     if first < fit.epochs:
         # The first is what several short fits in one process do by their nature, the second what the first masks of a tiny model are.

@@ -18,11 +18,12 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak_of(work: Callable[[], object]) -> int | None:
     """Does some work, and returns how many bytes more than before it were taken at its highest; None where the system does not tell.
 
-    On GPUs TensorFlow counts them, of the fullest one. On the CPU it is what the whole process holds in RAM: after what is free in C's heap
-    has gone back to Linux, whose high-water mark is set back for it ("5" in clear_refs, see proc(5)).
+    TensorFlow counts them on GPUs, of the fullest one, and on CPUs where oneDNN allocates, which keeps what was free once. On others it is
+    what the whole process holds in RAM: after what is free in C's heap has gone back to Linux, whose high-water mark is set back for it
+    ("5" in clear_refs, see proc(5)).
     """
-    gpus = _gpus()
-    return _peak_of_gpus(gpus, work) if gpus else _peak_of_process(work)
+    counted = _gpus() or _counted_cpu()
+    return _peak_of_devices(counted, work) if counted else _peak_of_process(work)
 
 
 def room() -> float:
@@ -34,14 +35,23 @@ def _gpus() -> list[str]:
     return [device.name.removeprefix("/device:") for device in backend.tensorflow().config.list_logical_devices("GPU")]
 
 
-def _peak_of_gpus(gpus: list[str], work: Callable[[], object]) -> int:
+def _counted_cpu() -> list[str]:
+    """The CPU, where TensorFlow counts its memory."""
+    try:
+        backend.tensorflow().config.experimental.get_memory_info("CPU:0")
+    except ValueError:
+        return []
+    return ["CPU:0"]
+
+
+def _peak_of_devices(devices: list[str], work: Callable[[], object]) -> int:
     memory = backend.tensorflow().config.experimental
     before = {}
-    for gpu in gpus:
-        memory.reset_memory_stats(gpu)
-        before[gpu] = memory.get_memory_info(gpu)["current"]
+    for device in devices:
+        memory.reset_memory_stats(device)
+        before[device] = memory.get_memory_info(device)["current"]
     work()
-    return max(memory.get_memory_info(gpu)["peak"] - before[gpu] for gpu in gpus)
+    return max(memory.get_memory_info(device)["peak"] - before[device] for device in devices)
 
 
 def _peak_of_process(work: Callable[[], object]) -> int | None:

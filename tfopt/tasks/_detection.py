@@ -205,7 +205,7 @@ def detections(
     Raises:
       DataError: the data has no boxes, or the outputs are not those of a model for it. OptionError: an option out of range.
 
-    >>> for boxes, scores, labels in tfopt.tasks.detections(tfopt.runtime.Session(int8).run(x), data): ...
+    >>> for boxes, scores, labels in tfopt.tasks.detections(tfopt.Session(int8).run(x), data): ...
     """
     task = _of(data)
     outputs = np.asarray(outputs)
