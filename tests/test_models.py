@@ -243,7 +243,7 @@ def int8_of(name, shape, given):
     return tfopt.measure(artifact), runtime.Session(artifact).run(x), model.predict(x, verbose=0)
 
 
-QUICK = {"autoencoder-0", "convnet-0", "mlp-0", "resnet-0", "mobilenet-1"}
+QUICK = {"autoencoder-0", "convnet-0", "mlp-0", "resnet-0"}
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_several_steps_in_a_call_give_the_same_weights(digits):
     assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), many.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_half_precision_trains_a_float32_model(digits, precision):
     model = net()
     with Trace() as trace:
@@ -61,6 +61,7 @@ def test_half_precision_trains_a_float32_model(digits, precision):
     assert abs(score(trained, digits) - score(full, digits)) < 0.1
 
 
+@pytest.mark.slow
 def test_xla_trains_alike(digits):
     plain, compiled = (tfopt.train(net(), digits, with_(xla=xla, epochs=8)) for xla in (False, True))
     assert abs(score(plain, digits) - score(compiled, digits)) < 0.1
@@ -106,8 +107,10 @@ def test_xla_is_tried_on_a_cpu_only_for_short_steps(monkeypatch, seconds, on_gpu
     assert ("xla" in _speed._worth_trying(seconds, 100_000, _speed.FIELDS)) == tried
 
 
-@pytest.mark.parametrize("damage", ["", "[]", '{"a": {}}', '{"a": {"chosen": {"precision": "x"}, "tried": {}}}'])
-def test_a_damaged_cache_is_measured_anew(digits, eager, damage):
+@pytest.mark.parametrize("damage", ["", "[]", '{"a": {}}', '{"a": {"chosen": {"precision": "x"}, "tried": {}, "step": 1, "compared": []}}'])
+def test_a_damaged_cache_is_measured_anew(digits, eager, damage, monkeypatch):
+    found = {"chosen": vars(_speed.USUAL), "tried": {"float32": 1.0}, "step": 1.0, "compared": ["steps_per_execution"]}
+    monkeypatch.setattr(_speed._Trial, "found", lambda *_: found)
     eager.parent.mkdir()
     eager.write_text(damage)
     assert training.resolved(net(), digits, with_(precision="float32", xla=False)).steps_per_execution in (1, _speed.MANY)
