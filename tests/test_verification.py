@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -43,6 +44,12 @@ def test_every_format_scores_what_the_model_scores(format, model, reference, dig
     off = {"float32": 0, "float16": 1 / len(y)}.get(format, 0.02)  # an example on the border may fall to the other side in float16
     assert abs(verdict.drop) <= off + 1e-9 and verdict.agreement >= 1 - off - 1e-9
     assert verdict.largest_error < {"float32": 1e-5, "float16": 5e-3}.get(format, 0.3)
+
+
+def test_outputs_that_do_not_fit_in_memory_are_refused(model, digits, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=20_000))
+    with pytest.raises(DataError, match=r"the outputs for the test set of digits would take .* GB of memory, .*; verify with fewer"):
+        verification.reference(model, digits)
 
 
 def test_a_model_and_its_reference_give_the_same(model, reference, digits):

@@ -251,7 +251,11 @@ class _Memory:
         return tf.cond(tf.reduce_all(tf.gather(self.there, numbers)), lambda: tf.gather(self.values, numbers), fresh)
 
 
-def check_memory(needed: int) -> None:
+def check_memory(
+    needed: float,
+    what: str = "the examples",
+    fix: str = "give cache = a folder to keep them on disk, or cache = 'none' to read them again in each epoch",
+) -> None:
     """Refuses what takes more bytes than are free.
 
     Raises:
@@ -259,10 +263,7 @@ def check_memory(needed: int) -> None:
     """
     free = importlib.import_module("psutil").virtual_memory().available
     if needed > free:  # TensorFlow would ask for it and be killed
-        raise DataError(
-            f"the examples would take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; "
-            "give cache = a folder to keep them on disk, or cache = 'none' to read them again in each epoch"
-        )
+        raise DataError(f"{what} would take {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; {fix}")
 
 
 class _Disk:

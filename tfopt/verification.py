@@ -81,9 +81,13 @@ def _reference(outputs: np.ndarray, truth: Any, task: tasks.Task) -> Reference:
 
 def _over_test(run: Callable[[Any], np.ndarray], data: Data, task: tasks.Task) -> tuple[np.ndarray, Any]:
     """The outputs for the test set, and what they are compared with."""
+    parts: list[tuple[np.ndarray, Any]] = []
     with pipelines.failures_named(data.test):
-        batches = pipelines.batches(data.test, pipelines.at_once(data.input_shape)).as_numpy_iterator()
-        parts = [(task.predict(run, x), task.truth(x, y)) for x, y in batches]
+        for x, y in pipelines.batches(data.test, pipelines.at_once(data.input_shape)).as_numpy_iterator():
+            parts.append((task.predict(run, x), task.truth(x, y)))
+            if len(parts) == 1:  # twice: in batches and as one
+                every = 2 * parts[0][0].nbytes / len(parts[0][0]) * max(0, int(data.test.cardinality()))
+                pipelines.check_memory(every, f"the outputs for the test set of {data.name}", "verify with fewer test examples")
     if not parts:
         raise DataError(f"{data.name}: {_EMPTY}")
     outputs, truths = zip(*parts, strict=True)
