@@ -94,7 +94,7 @@ def resolved(model: Any, data: Data, fit: Fit, *, each_step: bool) -> Fit:
     if known is None or not {*_worth_trying(known["step"], steps, open_)} <= {*known["compared"]}:
         known = _Trial(model, data, given, open_).found(steps)
         _keep({**cache, key: known})
-    _tell(known)
+    _tell(model.name, known)
     return dataclasses.replace(given, **{name: value for name, value in known["chosen"].items() if name in open_})
 
 
@@ -126,11 +126,11 @@ def _acts_on_steps(fit: Fit, steps: int) -> str | None:
     return next((name for name, is_so in acting.items() if is_so), None)
 
 
-def _tell(known: Mapping[str, Any]) -> None:
+def _tell(name: str, known: Mapping[str, Any]) -> None:
     if len(known["tried"]) > 1:
         rows = ", ".join(f"{name} {rate:,.0f}" for name, rate in known["tried"].items())
         chosen = Way(**known["chosen"])
-        record("note", text=f"train: computed in {chosen}, of what was tried on this machine, in examples a second: {rows}")
+        record("note", text=f"{name} is trained in {chosen}, of what was tried on this machine, in examples a second: {rows}")
 
 
 class _Trial:
