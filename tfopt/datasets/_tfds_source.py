@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +13,7 @@ from pydantic import Field
 from .. import backend, options
 from ..errors import DataError, OptionError, nearest, said, shown
 from ..types import Data
-from . import _files, _forms, _records, _targets, _tfds
+from . import _files, _forms, _records, _tfds
 from ._building import Cache, Count, Preprocess, Seed, Share
 from ._forms import Form
 from ._records import Records
@@ -35,7 +35,7 @@ def tfds(
     y: str | None = None,
     size: Size | None = None,
     words: Words = 10_000,
-    task: _targets.Task = "classification",
+    task: Literal["classification", "regression"] = "classification",
     validation: Split = None,
     test: Split = None,
     seed: Seed = 0,

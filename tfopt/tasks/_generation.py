@@ -8,26 +8,24 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from . import _symbols, _task
-from ._symbols import NONE
-from ._task import Metric, Task, sums_of
+from . import _symbols
+from ._symbols import NONE, Written
+from ._task import Metric, sums_of
 
 
-class Generation(Task):
+class Generation(Written):
     """x is (length,) int32 and y (length,) int32: the indices of classes, filled up with -1. x is 0 at its first place, and then what y is
     one place earlier, plus 1.
     """
 
     name = "generation"
-    undefined = "its test set holds no symbols"
+    builder = "tcn"
 
     def __init__(self, data: Any):
         super().__init__(data)
-        _task.check_labels(data, 1, False, "the indices of classes in their order, int32 of shape (length,), filled up with -1")
-        length = tuple(_task.label_spec(data).shape)
-        if data.input_shape != length or data.input_dtype != "int32":
+        if data.input_shape != self.length or data.input_dtype != "int32":
             raise DataError(
-                f"data {data.name!r}: {self.name} needs one input, int32 of y's shape {length}, the symbols before each one; use "
+                f"data {data.name!r}: {self.name} needs one input, int32 of y's shape {self.length}, the symbols before each one; use "
                 "tfopt.datasets.text_lines"
             )
 
@@ -38,33 +36,6 @@ class Generation(Task):
             "perplexity": sums_of(_entropies, _perplexity, greater_is_better=False),
             "accuracy": sums_of(_right, share=True),
         }
-
-    def outputs(self) -> tuple[tuple[int, ...], ...]:
-        """A value for each symbol at each place."""
-        return ((*self.data.input_shape, self.data.num_classes),)
-
-    @property
-    def asked(self) -> Mapping[str, Any]:
-        """The symbols."""
-        return {"num_classes": self.data.num_classes}
-
-    def problem(self, model: Any) -> str | None:
-        """None; data that does not hold what comes before each symbol is refused here."""
-        _symbols.check_before(self.data, None)
-        return None
-
-    @property
-    def ending(self) -> str:
-        """A Dense at each place."""
-        return f"Dense({self.data.num_classes}) of (length, channels), or use tfopt's tcn"
-
-    def loss(self, model: Any, *, soft: bool = False, smoothing: float = 0.0) -> Any:
-        """Cross-entropy of each symbol."""
-        return _task.own_loss(self.data, smoothing) if callable(self.data.loss) else _symbols.cross_entropy(model, smoothing)
-
-    def watched(self, model: Any) -> list[Any]:
-        """The share of right symbols."""
-        return [_symbols.accuracy()]
 
     def predict(self, run: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
         """The outputs, zeros where there is no symbol before the place any more: nothing is asked there."""

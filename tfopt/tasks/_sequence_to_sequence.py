@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from . import _symbols, _task
-from ._symbols import NONE
-from ._task import Metric, Task, mean_of, sums_of
+from . import _symbols
+from ._symbols import NONE, Written
+from ._task import Metric, mean_of, sums_of
 
 BEFORE = "before"  # the input that holds the symbols that are written already
 END = "[END]"
 
 
-class SequenceToSequence(Task):
+class SequenceToSequence(Written):
     """x has an input "before" beside others, (length,) int32; y is (length,) int32: the indices of classes, one of which is "[END]", filled
     up with -1 behind it.
 
@@ -25,15 +25,14 @@ class SequenceToSequence(Task):
     """
 
     name = "sequence_to_sequence"
-    undefined = "its test set holds no symbols"
+    before = BEFORE
+    builder = "seq2seq"
 
     def __init__(self, data: Any):
         super().__init__(data)
-        _task.check_labels(data, 1, False, "the indices of classes in their order, int32 of shape (length,), filled up with -1")
-        length = tuple(_task.label_spec(data).shape)
-        if not isinstance(data.input_shape, dict) or data.input_shape.get(BEFORE) != length or data.input_dtype[BEFORE] != "int32":
+        if not isinstance(data.input_shape, dict) or data.input_shape.get(BEFORE) != self.length or data.input_dtype[BEFORE] != "int32":
             raise DataError(
-                f"data {data.name!r}: {self.name} needs an input {BEFORE!r} beside that of the text, int32 of y's shape {length}; use "
+                f"data {data.name!r}: {self.name} needs an input {BEFORE!r} beside that of the text, int32 of y's shape {self.length}; use "
                 "tfopt.datasets.text_pairs"
             )
         if END not in data.classes:
@@ -43,33 +42,6 @@ class SequenceToSequence(Task):
     def metrics(self) -> Mapping[str, Metric]:
         """Sequences without a mistake, and symbols that are right at their place, of what a model writes by itself."""
         return {"exact_match": mean_of(_symbols.equal, share=True), "token_accuracy": sums_of(_right, share=True)}
-
-    def outputs(self) -> tuple[tuple[int, ...], ...]:
-        """A value for each symbol at each place."""
-        return ((*_task.label_spec(self.data).shape, self.data.num_classes),)
-
-    @property
-    def asked(self) -> Mapping[str, Any]:
-        """The symbols."""
-        return {"num_classes": self.data.num_classes}
-
-    def problem(self, model: Any) -> str | None:
-        """None; data that does not hold what comes before each symbol is refused here."""
-        _symbols.check_before(self.data, BEFORE)
-        return None
-
-    @property
-    def ending(self) -> str:
-        """A Dense at each place."""
-        return f"Dense({self.data.num_classes}) of (length, channels), or use tfopt's seq2seq"
-
-    def loss(self, model: Any, *, soft: bool = False, smoothing: float = 0.0) -> Any:
-        """Cross-entropy of each symbol."""
-        return _task.own_loss(self.data, smoothing) if callable(self.data.loss) else _symbols.cross_entropy(model, smoothing)
-
-    def watched(self, model: Any) -> list[Any]:
-        """The share of right symbols, each with the right ones before it."""
-        return [_symbols.accuracy()]
 
     def predict(self, run: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
         """The outputs while a model writes by itself: at each place the likeliest symbol goes into "before"; zeros behind "[END]"."""

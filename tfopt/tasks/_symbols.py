@@ -5,6 +5,7 @@ A sequence of symbols is int32: the indices of classes in their order, filled up
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,66 @@ import numpy as np
 from .. import backend, pipelines
 from ..errors import DataError
 from ..types import Data
-from . import _endings, _metrics
+from . import _endings, _metrics, _task
+from ._task import Task
 
 NONE = -1  # what fills a sequence up
 BROKEN = -2  # where an output is no number: no symbol, and so never right
 SMALLEST = 1e-7  # probability, as in Keras's cross-entropy
 
 
-def check_before(data: Data, name: str | None) -> None:
-    """Refuses data whose input (of that name, where there are several) does not hold what comes before each symbol of y; looks at the
-    first examples of the validation set, which no augmentation has changed.
+class Written(Task):
+    """A task in which a text is written symbol by symbol: y is (length,) int32, the indices of classes, filled up with -1, and an input
+    holds the symbols before each one: 0 at its first place, and then what y is one place earlier, plus 1.
 
-    Raises:
-      DataError: it holds something else.
+    Attributes:
+      before: that input's name; None where there is one input.
+      builder: tfopt's own for it.
     """
-    x, y = pipelines.to_arrays(data.validation, 64)
-    before = x if name is None else x[name]
-    if len(y) and (before[:, 0].any() or not ((before[:, 1:] == y[:, :-1] + 1) | (y[:, 1:] == NONE)).all()):
-        raise DataError(
-            f"data {data.name!r}: {'x' if name is None else repr(name)} does not hold what comes before each symbol: should be 0 at the "
-            "first place, then y of one place earlier, plus 1; tfopt.datasets.text_lines and text_pairs make such data"
-        )
+
+    undefined = "its test set holds no symbols"
+    before: str | None = None
+    builder: str
+
+    def __init__(self, data: Data):
+        super().__init__(data)
+        _task.check_labels(data, 1, False, "the indices of classes in their order, int32 of shape (length,), filled up with -1")
+        self.length = tuple(_task.label_spec(data).shape)
+
+    def outputs(self) -> tuple[tuple[int, ...], ...]:
+        """A value for each symbol at each place."""
+        return ((*self.length, self.data.num_classes),)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """The symbols."""
+        return {"num_classes": self.data.num_classes}
+
+    @property
+    def ending(self) -> str:
+        """A Dense at each place."""
+        return f"Dense({self.data.num_classes}) of (length, channels), or use tfopt's {self.builder}"
+
+    def problem(self, model: Any) -> str | None:
+        """None. Data whose input does not hold what comes before each symbol is refused here, by the first examples of the validation set,
+        which no augmentation has changed.
+        """
+        x, y = pipelines.to_arrays(self.data.validation, 64)
+        before = x if self.before is None else x[self.before]
+        if len(y) and (before[:, 0].any() or not ((before[:, 1:] == y[:, :-1] + 1) | (y[:, 1:] == NONE)).all()):
+            raise DataError(
+                f"data {self.data.name!r}: {self.before or 'x'} does not hold what comes before each symbol: should be 0 at the first "
+                "place, then y of one place earlier, plus 1; tfopt.datasets.text_lines and text_pairs make such data"
+            )
+        return None
+
+    def loss(self, model: Any, *, soft: bool = False, smoothing: float = 0.0) -> Any:
+        """Cross-entropy of each symbol."""
+        return _task.own_loss(self.data, smoothing) if callable(self.data.loss) else cross_entropy(model, smoothing)
+
+    def watched(self, model: Any) -> list[Any]:
+        """The share of right symbols, each with the right ones before it."""
+        return [accuracy()]
 
 
 def logits_of(model: Any) -> Any:
