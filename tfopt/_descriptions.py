@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import _contact_sheet, _describe_text
+from . import _contact_sheet, _describe_text, tasks
 from .types import Data
-
-SEQUENCES = ("transcription", "sequence_to_sequence", "generation")  # tasks whose y are class indices in their order
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ class Description:
     @property
     def counted(self) -> str:
         """What the numbers of `classes` are of."""
-        return {"detection": "boxes", "segmentation": "pixels", **dict.fromkeys(SEQUENCES, "symbols")}.get(self.task, "examples")
+        return {"detection": "boxes", "segmentation": "pixels", **dict.fromkeys(tasks.SEQUENCES, "symbols")}.get(self.task, "examples")
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain dicts, lists, strings and numbers: what `tfopt data --json` prints."""

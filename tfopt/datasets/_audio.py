@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -99,7 +99,7 @@ def audio_folder(
         raise OptionError(f"rounds = {rounds}: says how often recordings are joined anew; say joined, such as [2, 4], or leave it out")
     where = _files.existing_folder(_unpacking.folder_of(folder))
     found, notes = _found(where, pattern)
-    files, sounds, damaged = _readable(_ordered(found, test_pattern), corrupt, where)
+    files, sounds, damaged = readable(_ordered(found, test_pattern), corrupt, where)
     notes += damaged + ([] if joined else _long(sounds, seconds))
     fix = "name the folder of several classes, or give a pattern"
     names = _labels.names_of([file.label for file in files], str(folder), fix, () if pattern else _class_folders(where))
@@ -261,8 +261,8 @@ def _ordered(files: Sequence[_File], test_pattern: str | None) -> list[_File]:
 # What is wrong with them.
 
 
-def _readable(files: Sequence[_File], corrupt: float, where: Path) -> tuple[list[_File], list[_wav.Sound], list[str]]:
-    """The files that can be read, what they hold, and a note that names the others."""
+def readable(files: Sequence[Any], corrupt: float, where: Path) -> tuple[list[Any], list[_wav.Sound], list[str]]:
+    """Those that can be read of some that have a `path`, what they hold, and a note that names the others."""
     good, sounds, bad = [], [], []
     for file in files:
         try:

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from ..errors import DataError, shown
+from ..tasks import SEQUENCES
 from . import _labels, _masks
 
 Task = Literal["classification", "multi_label", "regression"]
 OfArrays = Literal["classification", "multi_label", "regression", "segmentation", "transcription", "sequence_to_sequence", "generation"]
-SEQUENCES = ("transcription", "sequence_to_sequence", "generation")  # tasks whose y are class indices in their order
 RANKS = {"segmentation": 2, **dict.fromkeys(SEQUENCES, 1)}  # of one example's y, where the task says it
 
 

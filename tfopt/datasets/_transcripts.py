@@ -16,7 +16,7 @@ from ..errors import DataError, OptionError, shown
 from ..pipelines import Rows
 from ..preprocessing import _wav, text
 from ..types import Data
-from . import _building, _files, _folders, _following, _joined, _tables, _unpacking
+from . import _audio, _building, _files, _folders, _following, _joined, _tables, _unpacking
 from ._building import Cache, Count, Preprocess, Seed, Share
 
 
@@ -120,16 +120,7 @@ def _readable(
     spoken: Sequence[_Spoken], where: Path, rate: int, samples: int, corrupt: float
 ) -> tuple[list[_Spoken], list[_wav.Sound], list[str]]:
     """The files that can be read and are short enough, what they hold, and notes of the others."""
-    good, sounds, bad = [], [], []
-    for one in spoken:
-        try:
-            sounds.append(_wav.inspect(one.path))
-            good.append(one)
-        except ValueError as error:
-            bad.append(f"{_folders.within(one.path, where)} {error}")
-        except OSError as error:
-            bad.append(f"{_folders.within(one.path, where)} can't be opened ({error.strerror or error})")
-    notes = _folders.left_out(bad, len(spoken), corrupt, f"folder = {where}", "WAV files")
+    good, sounds, notes = _audio.readable(spoken, corrupt, where)
     short = _joined.lengths(sounds, rate) <= samples
     if not short.any():
         raise DataError(f"folder = {where}: all {len(short):,} sounds are longer than seconds = {samples / rate:g}; allow more")

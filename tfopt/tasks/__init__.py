@@ -33,6 +33,7 @@ from ._multi_label import MultiLabel
 from ._regression import Regression
 from ._segmentation import Segmentation
 from ._sequence_to_sequence import BEFORE, END, SequenceToSequence
+from ._symbols import SEQUENCES
 from ._task import Metric, Scores, Task
 from ._transcription import Transcription
 
@@ -66,7 +67,20 @@ _KINDS: dict[str, type[Task]] = {
 _OF_CLASSES = ("classification", "detection", "multi_label", "segmentation")
 _UNBOUNDED = {"autoencoding": "mse", "generation": "perplexity"}  # scores of tasks without another that may be above 1
 
-__all__ = ["BEFORE", "END", "TASKS", "Metric", "Scores", "Task", "activation_of", "anchors", "bounded", "check_fits", "checked_suppression"]
+__all__ = [
+    "BEFORE",
+    "END",
+    "SEQUENCES",
+    "TASKS",
+    "Metric",
+    "Scores",
+    "Task",
+    "activation_of",
+    "anchors",
+    "bounded",
+    "check_fits",
+    "checked_suppression",
+]
 __all__ += ["detections", "of", "wilson", *TASKS]
 
 

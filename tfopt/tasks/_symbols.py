@@ -16,6 +16,7 @@ from ..types import Data
 from . import _endings, _metrics, _task
 from ._task import Task
 
+SEQUENCES = ("transcription", "sequence_to_sequence", "generation")  # tasks whose y are class indices in their order
 NONE = -1  # what fills a sequence up
 BROKEN = -2  # where an output is no number: no symbol, and so never right
 SMALLEST = 1e-7  # probability, as in Keras's cross-entropy
