@@ -103,7 +103,9 @@ def audio_folder(
     notes += damaged + ([] if joined else _long(sounds, seconds))
     fix = "name the folder of several classes, or give a pattern"
     names = _labels.names_of([file.label for file in files], str(folder), fix, () if pattern else _class_folders(where))
-    rows, sizes = _rows(files, sounds, names, where, rate, samples, cache), Counter(file.part for file in files)
+    paths, sizes = [file.path for file in files], Counter(file.part for file in files)
+    y = _labels.indices([file.label for file in files], names, lambda number: str(paths[number]))
+    rows = waves(paths, sounds, y, where=where, rate=rate, samples=samples, cache=cache)
     if len(sizes) == 1:
         _labels.check_enough(rows.y, names, str(folder), "give more, or leave the class out")
     numbers = _labels.divided(rows.y, {**dict.fromkeys(PARTS, 0), **sizes}, validation=validation, test=test, seed=seed, source=str(folder))
@@ -129,13 +131,13 @@ def audio_folder(
     )
 
 
-def _rows(
-    files: Sequence[_File], sounds: Sequence[_wav.Sound], names: Sequence[str], where: Path, rate: int, samples: int, cache: str | Path
+def waves(
+    paths: Sequence[Path], sounds: Sequence[_wav.Sound], y: np.ndarray, *, where: Path, rate: int, samples: int, cache: str | Path
 ) -> Rows:
-    paths = [file.path for file in files]
+    """Examples of them: x (samples,) float32, and what is learnt of each."""
     return Rows(
         _wav.rows(paths, sounds),
-        _labels.indices([file.label for file in files], names, lambda number: str(paths[number])),
+        y,
         read=_wav.reader(_wav.kinds_of(sounds), rate, samples),
         spec=backend.tensorflow().TensorSpec((samples,), "float32"),
         cache=str(cache),

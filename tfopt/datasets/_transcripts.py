@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from .. import backend, options
+from .. import options
 from ..errors import DataError, OptionError, shown
-from ..pipelines import Rows
 from ..preprocessing import _wav, text
 from ..types import Data
 from . import _audio, _building, _files, _folders, _following, _joined, _tables, _unpacking
@@ -77,14 +76,8 @@ def audio_transcripts(
     every = sorted({symbol for one in spoken for symbol in one.symbols})
     parts = {part: [one.path for one in spoken if one.part == part] for part in given}
     numbers = _following.divided(parts, validation=validation, test=test, seed=seed, source=str(file))
-    rows = Rows(
-        _wav.rows([one.path for one in spoken], sounds),
-        _indices([one.symbols for one in spoken], every),
-        read=_wav.reader(_wav.kinds_of(sounds), rate, samples),
-        spec=backend.tensorflow().TensorSpec((samples,), "float32"),
-        cache=str(cache),
-        marks=np.array([f"{_folders.within(one.path, where)} {_files.mark_of(one.path)} {rate} {samples}" for one in spoken], object),
-    )
+    y = _indices([one.symbols for one in spoken], every)
+    rows = _audio.waves([one.path for one in spoken], sounds, y, where=where, rate=rate, samples=samples, cache=cache)
     return _building.build(
         name or Path(file).stem,
         {part: rows.take(at) for part, at in numbers.items()},
