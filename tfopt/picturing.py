@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,19 +67,10 @@ def _drawn(pictures: np.ndarray, rows: Mapping[str, Any], data: Data) -> bytes:
             axes.set_xticks([])
             axes.set_yticks([])
             draw(axes, pictures[at], {}, limits)
-            if of is not None:
-                _LAYERS[data.task](axes, of, at, (high, wide), data)
+            if of is not None and data.task == "segmentation":
+                _sheet_cells.mask(axes, of[at])
+            elif of is not None:
+                _sheet_cells.boxes(axes, {name: one[at] for name, one in of.items()}, (high, wide), data.num_classes)
     figure.suptitle(" ", fontsize=_INK)
     _sheet_cells.legend(figure, data.classes, _INK)
     return _pictures.encoded(figure, "png", mark="tfopt report", title=data.name, dots=80)
-
-
-def _mask(axes: Any, of: np.ndarray, at: int, size: tuple[int, int], data: Data) -> None:
-    _sheet_cells.mask(axes, of[at])
-
-
-def _box(axes: Any, of: Mapping[str, Any], at: int, size: tuple[int, int], data: Data) -> None:
-    _sheet_cells.boxes(axes, {name: one[at] for name, one in of.items()}, size, data.num_classes)
-
-
-_LAYERS: dict[str, Callable[..., None]] = {"segmentation": _mask, "detection": _box}
