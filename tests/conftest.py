@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tfopt
@@ -40,6 +43,15 @@ def pytest_collection_finish(session):
     tf = backend.tensorflow()
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Whatever a test draws at random (weights above all) is the same in each run: before its fixtures, which may train a model."""
+    random.seed(0)
+    np.random.seed(0)
+    if "tensorflow" in sys.modules:
+        backend.keras().utils.set_random_seed(0)
 
 
 def pytest_terminal_summary(terminalreporter):
