@@ -28,6 +28,8 @@ class Keeper(Callback):
       history: metric -> its value after each epoch.
     """
 
+    _supports_tf_logs = True  # all metrics of each step as numbers would cost a small net a hundredth of its time
+
     def __init__(
         self,
         fit: Fit,
@@ -82,20 +84,21 @@ class Keeper(Callback):
             generator._generator.reset_from_seed((self.fit.seed * 1_000_003 + epoch) * 1_009 + number)
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):  # and stays so: it is the epoch's mean so far
+        if not math.isfinite(float(logs["loss"])):  # and stays so: it is the epoch's mean so far
             self.broken_at = self.broken_at or (self.epoch, batch)
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
+        logs = {metric: float(value) for metric, value in logs.items()}
         weights = [weight.numpy() for weight in self.model.weights]
         if problem := self._divergence(logs["loss"], weights):
             self._go_back(epoch, problem)
             return
         for metric, value in logs.items():
-            self.history.setdefault(metric, []).append(float(value))
+            self.history.setdefault(metric, []).append(value)
         self.last_weights = weights
         if self.fit.patience is not None and epoch >= self.settled and logs["val_loss"] < self.best_loss:
-            self.best_loss, self.best_epoch = float(logs["val_loss"]), epoch
+            self.best_loss, self.best_epoch = logs["val_loss"], epoch
             self.best_weights = self.last_weights
         patient = self.fit.patience is None or not 0 <= self.best_epoch <= epoch - self.fit.patience
         stopped = self.model.stop_training or not patient  # by a callback of the user's own, or by ours
@@ -176,6 +179,8 @@ class Deterministic(Callback):
 class Progress(Callback):
     """One line that fills up, in a terminal and in a notebook; nothing where stderr is a pipe or a file."""
 
+    _supports_tf_logs = True
+
     def __init__(self, name: str, epochs: int, steps: int):
         super().__init__()
         self.name, self.epochs, self.steps = name, epochs, steps
@@ -196,7 +201,7 @@ class Progress(Callback):
         self.bar.update(batch + 1 - self.bar.n % self.steps)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.set_postfix_str("  ".join(f"{key} {value:.3f}" for key, value in logs.items()))
+        self.bar.set_postfix_str("  ".join(f"{key} {float(value):.3f}" for key, value in logs.items()))
 
     def on_train_end(self, logs=None):
         self.bar.close()
