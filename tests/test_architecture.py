@@ -49,7 +49,7 @@ USERS = {
     "_inspections": {"inspection"},
     "_inputs": {"conversion"},
     "_joining": {"conversion"},
-    "_layer_macs": {"inspection"},
+    "_layer_macs": {"inspection", "techniques"},
     "_lifetimes": {"inspection"},
     "_metadata": {"deployment", "conversion"},
     "_pictures": {"describing", "finding", "picturing", "reporting"},
