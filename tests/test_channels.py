@@ -91,10 +91,11 @@ BUILT = [pytest.param(name, *case, id=f"{name}-{number}") for name, cases in BUI
 
 @pytest.mark.parametrize(("name", "shape", "given"), BUILT)
 def test_a_builders_small_model_is_the_large_one_with_silent_channels(name, shape, given):
-    check_law(nets.randomized(built_by(name, shape, given)))
+    model = built_by(name, shape, given)
+    check_law(nets.scaled(model, inputs_of(model, 8)))
 
 
-SLOW = [name for name in FAMILIES if name not in ("MobileNetV2", "MobileNetV3Small", "VGG16")]
+SLOW = [name for name in FAMILIES if name != "MobileNetV3Small"]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAMILIES])
@@ -174,7 +175,7 @@ def test_heads_and_feed_forward_widths_are_cut_and_a_normalized_width_is_kept():
     groups = {group.name: group for group in Grouped(model).groups}
     kept = [group for group in groups.values() if group.reason and "LayerNormalization" in group.reason]
     assert len(kept) == 1 and len(kept[0]) == 24 and len(kept[0].makers) > 4
-    assert sorted(len(group) for group in groups.values() if group.reason is None) == [3, 3, 48, 48]
+    assert sorted(len(group) for group in groups.values() if group.reason is None) == [3, 3, 192, 192]
 
 
 def test_what_is_not_zero_when_it_is_silent_goes_into_the_bias_behind_it_or_is_kept():
@@ -203,7 +204,7 @@ def test_slices_splits_and_shapes_between_layers_move_with_what_is_cut():
 
     _, groups = made(build, 6, 6, 2)
     assert groups[("halves",)] == (3, None)
-    assert [reason for _, reason in groups.values()].count(None) == 3
+    assert groups[("conv",)] == (8, None)
 
 
 def test_a_layer_of_the_users_own_keeps_what_it_reads_and_says_so():
@@ -262,7 +263,7 @@ def test_the_plan_is_the_largest_that_the_budget_has_room_for(resnet, scope, opt
 
 def test_counts_are_multiples(resnet):
     for multiple in (1, 4, 16):
-        plan = tfopt.plan_channels(resnet, macs=0.4, multiple_of=multiple)
+        plan = tfopt.plan_channels(resnet, macs=0.7, multiple_of=multiple)
         assert all(group.after % multiple == 0 or group.after == group.before for group in plan.groups if group.reason is None)
 
 
@@ -274,7 +275,7 @@ def test_keeping_all_changes_nothing(resnet):
 def test_the_plan_prints_as_a_table(resnet):
     lines = str(tfopt.plan_channels(resnet, macs=0.5)).splitlines()
     assert lines[0].split() == ["channels", "of", "before", "after", "least", "kept"]
-    assert "an output of the model" in lines[-2] and "MACs" in lines[-1]
+    assert "softmax of 'probabilities' runs over them" in lines[-2] and "MACs" in lines[-1]
 
 
 # ---- what is refused

@@ -16,7 +16,7 @@ def stopped(ties: Ties, inputs: Sequence[Channels], reason: str) -> Channels:
     """What a layer gives whose work on channels is not known: nothing that can be cut, and its inputs are kept."""
     for channels in inputs:
         ties.keep(channels.ids, reason)
-    return Channels()
+    return Channels(reason=reason)
 
 
 def at_rest(function: Callable[[Any], Any], rest: np.ndarray) -> np.ndarray | None:
@@ -57,8 +57,7 @@ def broadcast(ties: Ties, layer: Any, inputs: Sequence[Channels], shapes: Sequen
     for channels, shape in zip(inputs, shapes, strict=True):
         if channels.axis is None:
             if shape[axis] != 1:
-                stopped(ties, inputs, f"{layer.name} joins them with what can't be cut")
-                return Channels()
+                return stopped(ties, inputs, f"{layer.name} joins them with what can't be cut")
             rests.append(np.full(output[axis], np.nan))
         else:
             ids = channels.ids if ids is None else ids

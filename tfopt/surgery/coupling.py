@@ -22,7 +22,7 @@ from . import _kernels, _operations, _sequences
 from ._passing import broadcast, channel_axis, concatenated, element_wise, joined_kind, moved_in_space, permuted, reshaped, stopped
 from ._passing import without_axes as without
 from .rewriting import kind
-from .ties import Call, Channels, Ties
+from .ties import Call, Channels, Shape, Ties
 
 Rule = Callable[[Ties, Any, Call], Channels | list[Channels]]
 
@@ -34,7 +34,8 @@ def coupled(model: Any) -> Ties:
     >>> groups = groups_in({key: ties.of(slot.ids) for key, slot in ties.slots.items()})
     """
     ties = Ties()
-    for channels in _walked(ties, model, [Channels()] * len(model.inputs)):
+    inputs = [ties.kept_ones(_shape(tensor), "an input of the model") for tensor in model.inputs]
+    for channels in _walked(ties, model, inputs):
         ties.keep(channels.ids, "an output of the model")
     return ties
 
@@ -51,11 +52,15 @@ def _walked(ties: Ties, model: Any, inputs: Sequence[Channels]) -> list[Channels
                 if channels.axis is not None:
                     ties.setting(tensor._keras_history.layer, ["batch_input_shape", channels.axis], channels.ids)
         else:
-            shapes = [tuple(tensor.shape) for tensor in node.keras_inputs]
-            call = Call(given, shapes, [tuple(tensor.shape) for tensor in outputs], _arguments(node))
+            call = Call(given, list(map(_shape, node.keras_inputs)), list(map(_shape, outputs)), _arguments(node))
             found = _called(ties, node.layer, call)
         known.update(zip(map(id, outputs), found, strict=True))
     return [known[id(tensor)] for tensor in model.outputs]
+
+
+def _shape(tensor: Any) -> Shape:
+    """With the batch; empty where not even the rank is known."""
+    return () if tensor.shape.rank is None else tuple(tensor.shape)
 
 
 def _arguments(node: Any) -> tuple[tuple, dict]:
@@ -67,11 +72,17 @@ def _arguments(node: Any) -> tuple[tuple, dict]:
 
 def _called(ties: Ties, layer: Any, call: Call) -> list[Channels]:
     rule = _RULES.get(kind(layer))
-    if rule is None:
+    if rule is None or not all(call.shapes) or not all(call.outputs):
         what = f"{kind(layer) or type(layer).__name__} {layer.name!r}"
-        return [stopped(ties, call.inputs, f"it is not known what {what} does with channels")] * len(call.outputs)
+        found = stopped(ties, call.inputs, f"it is not known what {what} does with channels")
+        return [_known(ties, found, shape) for shape in call.outputs]
     found = rule(ties, layer, call)
-    return found if isinstance(found, list) else [found] * len(call.outputs)
+    found = found if isinstance(found, list) else [found] * len(call.outputs)
+    return [_known(ties, channels, shape) for channels, shape in zip(found, call.outputs, strict=True)]
+
+
+def _known(ties: Ties, channels: Channels, shape: Shape) -> Channels:
+    return channels if channels.axis is not None else ties.kept_ones(shape, channels.reason)
 
 
 # What hands them on
@@ -87,6 +98,10 @@ def _activation(ties: Ties, layer: Any, call: Call) -> Channels:
 
 def _function(ties: Ties, layer: Any, call: Call) -> Channels:
     return element_wise(ties, layer, layer.call, call.inputs[0])
+
+
+def _softmax(ties: Ties, layer: Any, call: Call) -> Channels:
+    return stopped(ties, call.inputs, f"softmax of {layer.name!r} runs over them")
 
 
 def _merging(ties: Ties, layer: Any, call: Call) -> Channels:
@@ -170,7 +185,8 @@ _RULES: dict[str, Rule] = {
     "EinsumDense": _sequences.einsum,
     **dict.fromkeys(("TFOpLambda", "SlicingOpLambda"), _operations.operation),
     "Activation": _activation,
-    **dict.fromkeys(("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax", "Rescaling"), _function),
+    **dict.fromkeys(("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Rescaling"), _function),
+    "Softmax": _softmax,
     **dict.fromkeys(("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization"), _same),
     **dict.fromkeys((f"SpatialDropout{number}D" for number in (1, 2, 3)), _same),
     **dict.fromkeys(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), _merging),

@@ -27,11 +27,13 @@ class Channels:
       ids: the channel of each place along it.
       rest: what each place holds, at every example and position, once the weights that make its channel are zero; NaN where that depends
         on the example.
+      reason: why none may.
     """
 
     axis: int | None = None
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     rest: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    reason: str = "it is not known how it is made"
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,13 @@ class Ties:
                 self._parents[high] = low
                 if reason := self._reasons.pop(high, None):
                     self._reasons.setdefault(low, reason)
+
+    def kept_ones(self, shape: Shape, reason: str) -> Channels:
+        """New channels along the last axis of a tensor that can't be cut, so that what is coupled with them knows why."""
+        if len(shape) < 2 or shape[-1] is None:
+            return Channels(reason=reason)
+        self.keep(ids := self.new(shape[-1]), reason)
+        return Channels(len(shape) - 1, ids, np.full(len(ids), np.nan))
 
     def keep(self, ids: np.ndarray, reason: str) -> None:
         """Says that these channels can't be cut. The first reason counts."""

@@ -21,11 +21,13 @@ class Ladder:
       kept: as it stands.
     """
 
-    def __init__(self, grouped: Grouped, scores: Sequence[np.ndarray], free: Sequence[bool], multiple_of: int | None, what: str):
+    def __init__(
+        self, grouped: Grouped, scores: Sequence[np.ndarray], free: Sequence[bool], multiple_of: int | None, what: str, relative: bool
+    ):
         self.terms = _terms(grouped, free) if what == "keep" else getattr(grouped.costs, what)
         self.by_group = _by_group(self.terms, len(free))
         self.levels = [_levels(group, multiple_of) if may else [len(group)] for group, may in zip(grouped.groups, free, strict=True)]
-        self.lost = [np.concatenate([[0], np.cumsum(np.sort(each))]) for each in scores]
+        self.lost = [_lost(each, relative) for each in scores]
         self.kept = [len(group) for group in grouped.groups]
 
     @property
@@ -100,6 +102,16 @@ class Ladder:
         full = self.levels[group][0]
         lost = self.lost[group][full - self.kept[group]] - self.lost[group][full - level]
         return lost / max(self.change(group, level), 1e-9)
+
+
+def _lost(scores: np.ndarray, relative: bool) -> np.ndarray:
+    """What is lost with the n least important channels, n = 0 ... all of them.
+
+    Relative to what is left, -log(share), so that the last channels of a group are dear: scores that are 1 on average in each group would
+    otherwise take nearly all from the one group that saves most for each channel.
+    """
+    lost = np.concatenate([[0.0], np.cumsum(np.sort(scores))])
+    return -np.log(np.maximum(1 - lost / lost[-1], 1e-12)) if relative and lost[-1] else lost
 
 
 def _by_group(terms: Sequence[Term], groups: int) -> list[list[Term]]:

@@ -52,7 +52,7 @@ class Grouped:
 
     def __init__(self, model: Any):
         self.model, self.ties = model, coupled(model)
-        self.names = {id(layer): name for name, layer in copying.all_layers(model)}
+        self.names = {id(inner): name for name, layer in copying.all_layers(model) for inner in layer._flatten_layers()}
         self.groups = _groups(self.ties, self.names)
         self.norms = dict(_norms(model))
 
@@ -84,10 +84,16 @@ def _groups(ties: Ties, names: dict[int, str]) -> list[Group]:
         if not making:
             continue
         makers = dict.fromkeys(names[id(slot.layer)] for slot in making)
-        each = int((ties.of(making[0].ids) == numbers[0]).sum())
+        each = _each(ties, making[0], numbers[0])
         lone = "only one channel" if len(numbers) == 1 else None
         found.append(Group(next(iter(makers)), np.array(numbers), slots, tuple(makers), each, reason or lone))
     return found
+
+
+def _each(ties: Ties, slot: Slot, number: int) -> int:
+    """How often a channel counts in what its maker calls its filters, units or heads."""
+    counts = [int((ties.of(ids) == number).sum()) for ids in ties.settings.get(id(slot.layer), {}).values()]
+    return min((count for count in counts if count), default=1)
 
 
 def _makes_new(slot: Slot) -> bool:

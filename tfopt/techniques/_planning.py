@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .. import conversion, timing
+from .. import conversion, timing, tracing
 from ..errors import OptionError, UnsupportedModel
 from ..surgery import copying, cutting
 from ..surgery.selecting import Where, selector
@@ -123,7 +123,7 @@ class Planned:
         self.counted = _COSTS[budget.name]
         self.free = [reason is None for reason in self._reasons]
         self.scores = scores(self.grouped, importance, data)
-        self.ladder = Ladder(self.grouped, self.scores, self.free, multiple_of, self.counted)
+        self.ladder = Ladder(self.grouped, self.scores, self.free, multiple_of, self.counted, importance != "taylor")
         self._meet(budget, scope)
 
     @property
@@ -171,7 +171,12 @@ class Planned:
         elif budget.name == "keep" and scope == "uniform" and not budget.absolute:
             ladder.kept = at_ratio(ladder, budget.amount)
         else:
-            _check(budget, target := budget.target(ladder.cost), ladder.cost_of(ladder.least))
+            target, least = budget.target(ladder.cost), ladder.cost_of(ladder.least)
+            if budget.name == "keep" and least > target:
+                share = least / ladder.cost
+                tracing.warn(f"prune_channels: keep = {budget.amount:g}: {share:.2f} stay, the fewest channels that layers may have")
+                target = least
+            _check(budget, target, least)
             within(ladder, target, scope)
 
     def _meet_measured(self, budget: Budget, scope: Scope) -> None:
@@ -207,9 +212,13 @@ class Planned:
 def _check(budget: Budget, target: float, least: float) -> None:
     if least > target:
         raise OptionError(
-            f"{budget.name} = {budget.amount:g}: the least that the model can have is {least:,.4g} {_NAMES[budget.name]}, with the fewest "
-            "channels of each layer; a smaller multiple_of or a wider `where` leaves fewer"
+            f"{budget.name} = {budget.amount:g}: the least that the model can have is {_shown(least)} {_NAMES[budget.name]}, "
+            "with the fewest channels of each layer; a smaller multiple_of or a wider `where` leaves fewer"
         )
+
+
+def _shown(amount: float) -> str:
+    return f"{round(amount):,}" if amount >= 1 else f"{amount:.3g}"
 
 
 def _bytes(model: Any, data: Data) -> float:

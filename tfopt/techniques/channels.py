@@ -3,7 +3,8 @@
 Channels that an Add, a Concatenate or a shared layer couples go together (`surgery.coupling`). Of each such group the ones with the lowest
 importance are cut; how many of each group, so that the budget is met at the least loss, is decided one small step after the other: the
 next one down is the step that loses least importance for each multiply-accumulate (or parameter, or byte) that it saves, with the
-savings as they are at that point. With `scope="uniform"` each group keeps the same share instead.
+savings as they are at that point. What it loses is told in shares of what its group has left, since scores from weights compare only
+inside a group; "taylor" estimates what the loss itself becomes. With `scope="uniform"` each group keeps the same share instead.
 
 Groups: Fang et al. 2023, "DepGraph" (arXiv:2301.12900). Importance by gain for cost: Molchanov et al. 2019 (arXiv:1906.10771).
 """
@@ -21,7 +22,7 @@ from ..surgery import copying
 from ..surgery.selecting import Where
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
-from ._importance import ON_DATA, Importance
+from ._importance import Importance
 from ._planning import Budget, ChannelPlan, Planned, Scope, nothing_to_cut, rounds
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -126,7 +127,7 @@ def prune_channels(
     """
     budget = Budget.of({"keep": keep, "macs": macs, "parameters": parameters, "bytes": bytes, "latency_ms": latency_ms})
     model = copying.copy_of(model)
-    if fit is not None or importance in ON_DATA or budget.measured:
+    if data is not None or fit is not None:
         tasks.check_fits(model, data)
     if steps > 1 and (fit is None or fit.epochs < steps):
         raise OptionError(f"steps = {steps}: needs a fit of as many epochs or more; after each step the model is trained")
