@@ -49,7 +49,7 @@ USERS = {
     "_inspections": {"inspection"},
     "_inputs": {"conversion"},
     "_joining": {"conversion"},
-    "_layer_macs": {"inspection"},
+    "_layer_macs": {"inspection", "techniques"},
     "_lifetimes": {"inspection"},
     "_metadata": {"deployment", "conversion"},
     "_pictures": {"describing", "finding", "picturing", "reporting"},
@@ -82,7 +82,7 @@ USERS = {
     "_worker": {"conversion"},
 }
 # Modules that the others of their package are built on, and may import.
-BASES = {"surgery.rewriting", "surgery.copying", "surgery.selecting"}
+BASES = {"surgery.rewriting", "surgery.copying", "surgery.selecting", "surgery.ties"}
 # A noun's method that only calls the verb of its name, when it is called: `data.describe()` reads better than `describing.describe(data)`
 # and does nothing else. No import of this kind is needed to load the noun, or happens then.
 METHODS = {("types", "describing")}

@@ -271,7 +271,7 @@ def test_a_technique_that_can_do_nothing_says_what_it_would_raise(digits):
     found = tfopt.inspect(quantized)
     with pytest.raises(UnsupportedModel) as refused:
         tfopt.prune(quantized)
-    assert found.plans[0] == _inspections.Plan("prune", (), str(refused.value))
+    assert _inspections.Plan("prune", (), str(refused.value)) in found.plans
     assert layers_of(found)["quant_conv"].macs == 6 * 6 * 8 * 9
 
 
@@ -534,8 +534,9 @@ def test_json_is_one_document_with_all_of_it(files, tmp_path):
     model = nets.sequential()
     tfopt.save(model, tmp_path / "model.h5")
     told = json.loads(command(tmp_path / "model.h5", "--json").stdout)
-    assert (told["kind"], told["macs"], told["plans"][0]["technique"]) == ("keras", 6 * 6 * 8 * 9 + 288 * 10, "prune")
-    assert told["plans"][0]["choices"][0] == {"layer": "conv", "treated": True, "reason": "prunes kernel"}
+    assert (told["kind"], told["macs"]) == ("keras", 6 * 6 * 8 * 9 + 288 * 10)
+    plans = {plan["technique"]: plan for plan in told["plans"]}
+    assert plans["prune"]["choices"][0] == {"layer": "conv", "treated": True, "reason": "prunes kernel"}
 
 
 def test_the_command_prints_the_table_and_loads_no_tensorflow_for_a_file(files, tmp_path):

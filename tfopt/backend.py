@@ -214,6 +214,40 @@ def nodes_of(model: Any) -> list[Any]:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
+def remade(model: Any, layer: Callable[[Any], Any], arguments: Callable[[Any, dict], dict]) -> Any:
+    """A model of other layers, called as those of `model` are: what clone_model does, but that an operation's arguments may change, too.
+
+    Args:
+      layer: `old layer -> new layer`; a nested model is one of them, and so are inputs.
+      arguments: `(old layer, its keyword arguments) -> the new ones`, for operations on tensors.
+    """
+    if isinstance(model, keras().Sequential):
+        return keras().Sequential([layer(each) for each in model._flatten_layers(include_self=False, recursive=False)], name=model.name)
+    functional, made, old = keras_private("engine.functional"), {}, {}
+
+    def note(each: Any) -> dict:
+        made[each.name], old[each.name] = layer(each), each
+        return {}
+
+    config = functional.get_network_config(model, serialize_layer_fn=note)
+    for entry in config["layers"]:
+        each = old[entry["name"]]
+        if type(each).__name__ in ("TFOpLambda", "SlicingOpLambda"):
+            change = functools.partial(arguments, each)
+            entry["inbound_nodes"] = [_with_arguments(node, change) for node in entry["inbound_nodes"]]
+    inputs, outputs, _ = functional.reconstruct_from_config(config, created_layers=made)
+    return keras().Model(inputs, outputs, name=model.name)
+
+
+def _with_arguments(node: Any, change: Callable[[dict], dict]) -> Any:
+    """A node's inputs as a config has them, [layer, call, output, keywords] or a structure of such, with other keywords."""
+    if isinstance(node, dict):
+        return {key: _with_arguments(each, change) for key, each in node.items()}
+    if len(node) == 4 and isinstance(node[0], str):
+        return [*node[:3], change(node[3])]
+    return [_with_arguments(each, change) for each in node]
+
+
 def plain_variable(value: Any) -> Any:
     """A variable that lives on one device, in a distribution strategy's scope, too."""
     return tensorflow_private("ops.resource_variable_ops").ResourceVariable(value, trainable=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .rewriting import kind
 
-_NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+NAMES = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
 
 
 @dataclass(frozen=True, eq=False)  # a tf.Variable compares element by element
@@ -75,7 +75,7 @@ def kernels_of(layer: Any) -> list[Kernel]:
     for inner in layer._flatten_layers():
         for weight in (*inner._trainable_weights, *inner._non_trainable_weights):
             name = weight.name.split("/")[-1].split(":")[0]
-            if name in _NAMES and len(weight.shape) > 1 and id(weight) not in found:
+            if name in NAMES and len(weight.shape) > 1 and id(weight) not in found:
                 path = name if inner is layer else weight.name.split(":")[0].removeprefix(f"{layer.name}/")
                 found[id(weight)] = Kernel(path, weight, _outputs(inner, name, len(weight.shape)))
     return list(found.values())

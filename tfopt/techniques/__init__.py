@@ -16,15 +16,21 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import clustering, pruning, quantization
+from . import channels, clustering, pruning, quantization
+from .channels import plan_channels, prune_channels
 from .clustering import cluster
 from .pruning import prune
 from .quantization import quantize_aware
 
-TECHNIQUES = {"prune": prune, "cluster": cluster, "quantize_aware": quantize_aware}
-PLANS = {"prune": pruning.plan, "cluster": clustering.plan, "quantize_aware": quantization.plan}
+TECHNIQUES = {"prune_channels": prune_channels, "prune": prune, "cluster": cluster, "quantize_aware": quantize_aware}
+PLANS = {"prune_channels": channels.plan, "prune": pruning.plan, "cluster": clustering.plan, "quantize_aware": quantization.plan}
 LAST = "quantize_aware"
-EFFECTS = {"prune": ("float32", "sparsity"), "cluster": ("float32", "repetition"), "quantize_aware": ("int8", "int8_operations")}
+EFFECTS = {
+    "prune_channels": ("float32", "parameters"),
+    "prune": ("float32", "sparsity"),
+    "cluster": ("float32", "repetition"),
+    "quantize_aware": ("int8", "int8_operations"),
+}
 
 
 def chain(*steps: Step) -> Callable[[Any, Data | None], Any]:
@@ -95,4 +101,4 @@ def check_layers(steps: Sequence[Call], model: Any) -> None:
             selecting.selector(name, layers, f"steps[{index}].sparsity")
 
 
-__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "cluster", "prune", "quantize_aware"]
+__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "cluster", "plan_channels", "prune", "prune_channels", "quantize_aware"]
