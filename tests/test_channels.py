@@ -267,6 +267,16 @@ def test_counts_are_multiples(resnet):
         assert all(group.after % multiple == 0 or group.after == group.before for group in plan.groups if group.reason is None)
 
 
+def test_zeros_that_were_there_before_stay():
+    data = tfopt.datasets.digits()
+    model = tfopt.prune(nets.randomized(tfopt.models.convnet(data.input_shape, 10)), sparsity=0.5)
+    small = tfopt.prune_channels(model, data, keep=0.5, fit=tfopt.Fit(epochs=1, batch_size=256))
+    before = tfopt.prune_channels(model, keep=0.5)
+    for one, other in zip(before.weights, small.weights, strict=True):
+        if "kernel" in one.name:
+            assert (one.numpy() == 0).any() and not other.numpy()[one.numpy() == 0].any()
+
+
 def test_keeping_all_changes_nothing(resnet):
     small = tfopt.prune_channels(resnet, keep=1.0)
     assert all(np.array_equal(one, other) for one, other in zip(resnet.get_weights(), small.get_weights(), strict=True))

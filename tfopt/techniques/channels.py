@@ -18,11 +18,12 @@ from pydantic import Field
 
 from .. import bridge, options, tasks, training
 from ..errors import OptionError
-from ..surgery import copying
+from ..surgery import copying, kernels
 from ..surgery.selecting import Where
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from ._importance import Importance
+from ._keeping import Kept
 from ._planning import Budget, ChannelPlan, Planned, Scope, nothing_to_cut, rounds
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -143,5 +144,6 @@ def prune_channels(
         model = planned.model()
         if fit is not None:
             name = "prune_channels" if last else f"prune_channels, step {number + 1}"
-            training.fit_in_place(model, data, replace(fit, epochs=epochs[number]), name=name)
+            callbacks = Kept(kernels.of_all(model.layers)).callbacks()  # of zeros and shared values that earlier steps have left
+            training.fit_in_place(model, data, replace(fit, epochs=epochs[number]), name=name, callbacks=callbacks)
     return model
