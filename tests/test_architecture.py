@@ -22,7 +22,7 @@ LEVELS = {
         2: "bridge preprocessing progress",
         3: "loading surgery strategies pipelines",
         4: "tasks",
-        5: "training datasets models deployment",
+        5: "training datasets models deployment teaching",
         6: "conversion runtime describing embedding",
         7: "measures timing picturing",
         8: "techniques verification",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt import backend, bridge, datasets, pipelines, strategies, techniques
+from tfopt import backend, bridge, datasets, options, pipelines, strategies, techniques
 from tfopt.errors import DataError, OptionError, RecipeError, UnsupportedModel
 from tfopt.surgery import copying
 from tfopt.tracing import Trace
@@ -39,6 +39,7 @@ SMALLER = {"parameters"}  # measures of which less is the effect
 # back; with_conv: what is treated along with the convolution "conv" of `branching`.
 CASES = {
     "cluster": {"options": {"clusters": 8}, "neutral": {"clusters": 100_000}, "plain": True, "with_conv": ()},
+    "distill": {"options": {"teacher": "self"}, "neutral": {"teacher": "self"}, "plain": True, "with_conv": ()},
     "prune_channels": {
         "options": {"keep": 0.5, "multiple_of": 1},
         "neutral": {"keep": 1.0},
@@ -97,7 +98,7 @@ def untreated():
     def measure(technique, net):
         if net not in made:
             made[net] = tfopt.measure(tfopt.convert(built(net)))
-        return getattr(made[net], techniques.EFFECTS[technique][1])
+        return getattr(made[net], measure_of(technique)[1])
 
     return measure
 
@@ -145,13 +146,20 @@ def apply(technique, model, data, fit=None):
 
 def in_file(technique, net, model, data):
     """The measure that the technique moves, in the file that is made of what it made of a net."""
-    conversion_format, measure = techniques.EFFECTS[technique]
+    conversion_format, measure = measure_of(technique)
     return getattr(tfopt.measure(tfopt.convert(model, conversion_format, data=data[net])), measure)
+
+
+def measure_of(technique):
+    """The format and the measure of it that the technique moves; distillation moves none, and leaves the size as it was."""
+    return techniques.EFFECTS.get(technique, ("float32", "parameters"))
 
 
 def moved(technique, after, before):
     """Whether the technique's measure is on the better side of what it was."""
-    return after < before if techniques.EFFECTS[technique][1] in SMALLER else after > before
+    if technique not in techniques.EFFECTS:
+        return after == before
+    return after < before if measure_of(technique)[1] in SMALLER else after > before
 
 
 def same_weights(first, second):
@@ -164,7 +172,7 @@ def technique(request):
 
 
 def test_every_technique_has_a_case():
-    assert set(CASES) == set(techniques.TECHNIQUES) == set(techniques.PLANS) == set(techniques.EFFECTS)
+    assert set(CASES) == set(techniques.TECHNIQUES) == set(techniques.PLANS) == {*techniques.EFFECTS, "distill"}
 
 
 # ---- law 1: the input model is unchanged
@@ -306,12 +314,12 @@ def test_law_7_an_odd_layer_does_not_kill_the_model(technique, ran):
 # ---- law 8: the effect is in the converted file
 
 
-@pairs()
+@pairs(names=tuple(techniques.EFFECTS))
 def test_law_8_the_effect_is_in_the_converted_file(technique, net, ran, data, untreated):
     assert moved(technique, in_file(technique, net, ran(technique, net).result, data), untreated(technique, net))
 
 
-@pairs("branching")
+@pairs("branching", names=tuple(techniques.EFFECTS))
 def test_law_8_the_effect_of_training_is_in_the_converted_file(technique, net, ran, data, untreated):
     assert moved(technique, in_file(technique, net, ran(technique, net, FIT).result, data), untreated(technique, net))
 
@@ -362,12 +370,17 @@ def test_law_9_a_mixed_precision_model_is_treated_and_trained(technique, net, da
 # ---- what they all refuse, and how they are put together
 
 
+CHOOSING = sorted(name for name, it in techniques.TECHNIQUES.items() if "where" in options.options_of(it))
+
+
+@pytest.mark.parametrize("technique", CHOOSING)
 @pytest.mark.parametrize("bad", [{"where": "nowhere"}, {"where": ["conv", "nope*"]}])
 def test_where_that_fits_no_layer_is_refused(technique, digits, bad):
     with pytest.raises(OptionError, match=r"no layer has this name or class.*there are"):
         techniques.TECHNIQUES[technique](nets.branching(), digits, **bad)
 
 
+@pytest.mark.parametrize("technique", CHOOSING)
 @pytest.mark.parametrize("where", ["conv", ["conv"], "con?", lambda layer: layer.name == "conv"])
 def test_where_chooses_by_name_pattern_list_and_predicate(technique, where):
     plan = techniques.PLANS[technique](nets.randomized(nets.branching()), where=where)

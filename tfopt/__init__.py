@@ -44,6 +44,7 @@ _HOMES = {
     "convert": "conversion",
     "cross_validate": "finding",
     "describe": "describing",
+    "distill": "techniques",
     "embed": "embedding",
     "inspect": "inspection",
     "load": "loading",

@@ -12,13 +12,16 @@ from .types import Fit
 
 
 @contextlib.contextmanager
-def own_step(model: Any, fit: Fit) -> Iterator[None]:
-    """Inside, a compiled model's `fit` trains by the fit's `l1`, `l2` and `accumulate`; afterwards it is a plain Keras model again."""
+def own_step(model: Any, fit: Fit, lesson: Any = None) -> Iterator[None]:
+    """Inside, a compiled model's `fit` trains by the fit's `l1`, `l2` and `accumulate`, and by a teacher's `lesson`.
+
+    Afterwards it is a plain Keras model again.
+    """
     names = {}
     if fit.accumulate > 1:
-        names["make_train_function"] = _Parts(model, fit).make
-    elif fit.l1 or fit.l2:
-        names["train_step"] = _Step(model, fit).whole
+        names["make_train_function"] = _Parts(model, fit, lesson).make
+    elif fit.l1 or fit.l2 or lesson is not None:
+        names["train_step"] = _Step(model, fit, lesson).whole
     for name, function in names.items():
         setattr(model, name, function)
     try:
@@ -32,8 +35,8 @@ def own_step(model: Any, fit: Fit) -> Iterator[None]:
 class _Step:
     """A step of gradients that get the penalties' derivatives before the optimizer clips and applies them."""
 
-    def __init__(self, model: Any, fit: Fit):
-        self.model, self.fit = model, fit
+    def __init__(self, model: Any, fit: Fit, lesson: Any):
+        self.model, self.fit, self.lesson = model, fit, lesson
         self.kernels = {id(kernel.variable) for kernel in kernels.of_all(model.layers)}
 
     def whole(self, data: Any) -> Any:
@@ -46,9 +49,12 @@ class _Step:
         """(gradient, variable) pairs of the loss, in which None stands for a variable that it does not depend on; and the metrics."""
         model, tf = self.model, backend.tensorflow()
         x, y, weights = backend.keras().utils.unpack_x_y_sample_weight(data)
+        wanted = None if self.lesson is None else self.lesson.wanted(x)
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             loss = model.compute_loss(x, y, outputs, weights)
+            if self.lesson is not None:
+                loss = self.lesson.loss(loss, wanted, outputs)
         pairs = model.optimizer.compute_gradients(loss, model.trainable_variables, tape=tape)
         return list(pairs), model.compute_metrics(x, y, outputs, weights)
 
@@ -71,8 +77,8 @@ class _Parts(_Step):
     at liberty to compute all at once.
     """
 
-    def __init__(self, model: Any, fit: Fit):
-        super().__init__(model, fit)
+    def __init__(self, model: Any, fit: Fit, lesson: Any):
+        super().__init__(model, fit, lesson)
         tf = backend.tensorflow()
         with model.distribute_strategy.scope():
             self.sums = {

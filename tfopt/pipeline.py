@@ -91,7 +91,7 @@ def _tell(opened: Run, recipe: Recipe) -> tuple[reporting.Report, list[Stage], d
         phases.append(_unfreeze(opened, recipe, phases[0], data, strategy))
     models = phases[-1:]  # what the steps begin with, and what files are verified against
     for number, step in enumerate(recipe.steps, 1):
-        models.append(_step(opened, number, step, models[-1], data, strategy))
+        models.append(_step(opened, number, step, models, data, strategy))
     trained = [*phases, *models[1:]]
     embedded = [_embed(opened, recipe, models[0], data)] if recipe.embeddings else []
     exports = _exports(recipe, models)
@@ -231,13 +231,21 @@ def _hashes(path: Path) -> dict[str, str]:
         raise UnsupportedModel(f"{path}: can't be read ({error.strerror or error}); check the path and its permissions") from error
 
 
-def _step(opened: Run, number: int, step: Step, before: Stage, data: Data, strategy: Any) -> Stage:
+def _step(opened: Run, number: int, step: Step, models: Sequence[Stage], data: Data, strategy: Any) -> Stage:
+    teacher = step.options.get("teacher")
+    several = teacher if isinstance(teacher, list) else [] if teacher is None else [teacher]
+    files = [each for each in several if each not in ("self", "trained")]
+
     def make(folder: Path) -> None:
         with strategy.scope():
-            model = TECHNIQUES[step.use](loading.load(before.folder / MODEL_FILE), data, **step.options)
+            teachers = [loading.load(models[0].folder / MODEL_FILE) if each == "trained" else each for each in several]
+            options = {**step.options, **({"teacher": teachers} if teachers else {})}
+            model = TECHNIQUES[step.use](loading.load(models[-1].folder / MODEL_FILE), data, **options)
             loading.save(model, folder / MODEL_FILE)
 
-    return opened.stage(f"{number}-{step.use}", dataclasses.asdict(step), [before], make)
+    spec = dataclasses.asdict(step) | ({"teachers": [_hashes(Path(each)) for each in files]} if files else {})
+    parents = [models[-1], *(models[:1] if "trained" in several and len(models) > 1 else [])]
+    return opened.stage(f"{number}-{step.use}", spec, parents, make)
 
 
 def _embed(opened: Run, recipe: Recipe, trained: Stage, data: Data) -> Stage:

@@ -67,6 +67,7 @@ def fit_in_place(
     settled: int = 0,
     users: Sequence[Any] = (),
     way: Way = USUAL,
+    teaching: Any = None,
 ) -> None:
     """Trains the model itself: what `train` and the techniques share.
 
@@ -77,12 +78,13 @@ def fit_in_place(
       settled: the first epoch (from 0) whose weights may be the best; before it a technique is still changing the model.
       users: callbacks of the user's own.
       way: how the steps are computed; of its precision the model is made already.
+      teaching: who gives soft targets beside the labels, a `teaching.Teaching`.
     """
     _check(model, data, fit)
     users = _callbacks.checked(users, fit)
     _tell_of_one_step(data, fit, name)
     with backend.seeded(fit.seed), backend.determinism_kept():
-        _fit(model, data, fit, name, callbacks, settled, users, way)
+        _fit(model, data, fit, name, callbacks, settled, users, way, teaching)
 
 
 def _check(model: Any, data: Data, fit: Fit) -> None:
@@ -96,7 +98,9 @@ def _check(model: Any, data: Data, fit: Fit) -> None:
     _check_replicas(model.distribute_strategy.num_replicas_in_sync, data, fit)
 
 
-def _fit(model: Any, data: Data, fit: Fit, name: str, callbacks: Sequence[Any], settled: int, users: Sequence[Any], way: Way) -> None:
+def _fit(
+    model: Any, data: Data, fit: Fit, name: str, callbacks: Sequence[Any], settled: int, users: Sequence[Any], way: Way, teaching: Any
+) -> None:
     from . import _tf_training
 
     targets, steps = Targets(model, data, fit), pipelines.steps_per_epoch(data, fit)
@@ -116,7 +120,7 @@ def _fit(model: Any, data: Data, fit: Fit, name: str, callbacks: Sequence[Any], 
             backend.log_without("triggered tf.function retracing"),
             backend.log_without("is slow compared to the batch time"),
             pipelines.failures_named(data.train, data.validation),
-            own_step(model, fit),
+            own_step(model, fit, None if teaching is None else teaching.of(data, model)),
         ):
             model.fit(
                 targets.of_training(pipelines.training_batches(data, fit, first_epoch=first)),

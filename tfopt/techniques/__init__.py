@@ -4,26 +4,41 @@ Attributes:
   TECHNIQUES: name -> function.
   PLANS: name -> `plan(model, **options)`, which says what the technique will do with each layer.
   LAST: the technique after which none can come; float files are made from the model before it.
-  EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures).
+  EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures). Not of
+    "distill", whose effect is in what the file answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import channels, clustering, pruning, quantization
+from . import channels, clustering, distillation, pruning, quantization
 from .channels import plan_channels, prune_channels
 from .clustering import cluster
+from .distillation import distill
 from .pruning import prune
 from .quantization import quantize_aware
 
-TECHNIQUES = {"prune_channels": prune_channels, "prune": prune, "cluster": cluster, "quantize_aware": quantize_aware}
-PLANS = {"prune_channels": channels.plan, "prune": pruning.plan, "cluster": clustering.plan, "quantize_aware": quantization.plan}
+TECHNIQUES = {
+    "prune_channels": prune_channels,
+    "distill": distill,
+    "prune": prune,
+    "cluster": cluster,
+    "quantize_aware": quantize_aware,
+}
+PLANS = {
+    "prune_channels": channels.plan,
+    "distill": distillation.plan,
+    "prune": pruning.plan,
+    "cluster": clustering.plan,
+    "quantize_aware": quantization.plan,
+}
 LAST = "quantize_aware"
 EFFECTS = {
     "prune_channels": ("float32", "parameters"),
@@ -75,11 +90,20 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
             f"use = {LAST!r}: should be the last step; its layers learn with the rounding of int8, and a step after it would "
             "change the weights that were fitted to that"
         )
+    yield from (f"teacher = {shown(each)}: no such file" for each in _missing(step.options.get("teacher")))
+    if step.use == "distill" and step.options.get("teacher") is None:
+        yield "teacher: is missing; give a model's path, 'trained' or 'self'"
     if step.use == "prune":
         if problem := pruning.contradiction(**step.options):
             yield problem
         if step.options.get("fit") is not None and any(_same_layers(step, other) for other in before if other.use == "cluster"):
             yield "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
+
+
+def _missing(teacher: Any) -> list[str]:
+    """Of an option `teacher` the files that do not exist."""
+    several = teacher if isinstance(teacher, list | tuple) else [teacher]
+    return [each for each in several if isinstance(each, str) and each not in ("self", "trained") and not Path(each).exists()]
 
 
 def _same_layers(step: Call, other: Call) -> bool:
@@ -101,4 +125,4 @@ def check_layers(steps: Sequence[Call], model: Any) -> None:
             selecting.selector(name, layers, f"steps[{index}].sparsity")
 
 
-__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "cluster", "plan_channels", "prune", "prune_channels", "quantize_aware"]
+__all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "plan_channels", *TECHNIQUES]

@@ -20,6 +20,7 @@ from .. import bridge, options, tasks, training
 from ..errors import OptionError
 from ..surgery import copying, kernels
 from ..surgery.selecting import Where
+from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from ._importance import Importance
@@ -94,6 +95,7 @@ def prune_channels(
     multiple_of: Count | None = None,
     steps: Count = 1,
     where: Where = None,
+    teacher: Teacher = None,
     fit: Fit | None = None,
 ) -> Any:
     """A smaller copy of the model: the least important channels are cut, with the weights that make and read them.
@@ -114,6 +116,8 @@ def prune_channels(
       steps: in how many rounds, each but the last with half of the fit's epochs shared between them, the last with the other half.
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; coupled layers are cut where all
         that make the channels are named.
+      teacher: who gives soft targets beside the labels while it trains: "self", the model as it comes in; a path, a model, or several of
+        them; in a recipe also "trained". See `distill`.
       fit: how to train afterwards; None trains nothing.
 
     Returns:
@@ -136,6 +140,7 @@ def prune_channels(
     record_plan("prune_channels", planned.choices())
     if not any(planned.free):
         raise nothing_to_cut(model, planned)
+    teaching = teaching_by(teacher, model, fit)
     epochs = rounds(fit.epochs, steps) if fit is not None else [0]
     for number, amount in enumerate(planned.amounts(steps)):
         last = number == steps - 1
@@ -145,5 +150,5 @@ def prune_channels(
         if fit is not None:
             name = "prune_channels" if last else f"prune_channels, step {number + 1}"
             callbacks = Kept(kernels.of_all(model.layers)).callbacks()  # of zeros and shared values that earlier steps have left
-            training.fit_in_place(model, data, replace(fit, epochs=epochs[number]), name=name, callbacks=callbacks)
+            training.fit_in_place(model, data, replace(fit, epochs=epochs[number]), name=name, callbacks=callbacks, teaching=teaching)
     return model

@@ -29,6 +29,7 @@ from ..errors import UnsupportedModel
 from ..surgery import copying, folding, kernels
 from ..surgery.kernels import Kernel
 from ..surgery.selecting import Where, selector
+from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from . import _sharing
@@ -53,6 +54,7 @@ def cluster(
     init: Init = "kmeans++",
     per_channel: bool = False,
     where: Where = None,
+    teacher: Teacher = None,
     fit: Fit | None = None,
 ) -> Any:
     """A copy of the model in whose kernels all weights have one of `clusters` values.
@@ -67,6 +69,8 @@ def cluster(
       per_channel: whether each output channel has values of its own: closer to the weights, and larger once compressed.
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all but depthwise
         convolutions, whose few weights matter much.
+      teacher: who gives soft targets beside the labels while it trains: "self", the model as it comes in; a path, a model, or several of
+        them; in a recipe also "trained". See `distill`.
       fit: how to train meanwhile; None shares the values and trains nothing. Its seed draws the first values.
 
     Returns:
@@ -90,11 +94,12 @@ def cluster(
         raise UnsupportedModel.of("cluster", model, choices)
     seed = fit.seed if fit is not None else 0
     shared = [_shared(kernel, clusters, init, per_channel, seed) for kernel in treated]
+    teaching = teaching_by(teacher, model, fit)
     if fit is not None:
         from . import _tf_weights
 
         callbacks = [_tf_weights.Sharing(shared), *kept_beside(treated, kernels.of_all(model.layers))]
-        training.fit_in_place(model, data, fit, name="cluster", callbacks=callbacks)
+        training.fit_in_place(model, data, fit, name="cluster", callbacks=callbacks, teaching=teaching)
     return model
 
 

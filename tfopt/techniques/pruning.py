@@ -29,6 +29,7 @@ from .. import bridge, options, pipelines, tasks, training
 from ..errors import OptionError, UnsupportedModel, shown
 from ..surgery import copying, kernels
 from ..surgery.selecting import Where, selector
+from ..teaching import Teacher, Teaching, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from ._choosing import DEPTHWISE, left_alone
@@ -67,6 +68,7 @@ def prune(
     granularity: Granularity = "unstructured",
     scope: Scope = "layer",
     where: Where = None,
+    teacher: Teacher = None,
     fit: Fit | None = None,
 ) -> Any:
     """A copy of the model in whose kernels the share `sparsity` of the weights is zero.
@@ -83,6 +85,8 @@ def prune(
       scope: "layer": the share in each kernel; "global": one threshold for all of them, so that together they have it.
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all but depthwise
         convolutions, whose few weights matter much.
+      teacher: who gives soft targets beside the labels while it trains: "self", the model as it comes in; a path, a model, or several of
+        them; in a recipe also "trained". See `distill`.
       fit: how to train meanwhile; None prunes at once and trains nothing.
 
     Returns:
@@ -117,15 +121,22 @@ def prune(
         found = masks([kernel.matrix() for kernel in treated], [share * progress for share in shares], pattern, scope == "global")
         return [kernel.restored(mask) for kernel, mask in zip(treated, found, strict=True)]
 
+    teaching = teaching_by(teacher, model, fit)
     if fit is not None:
-        _train(model, data, treated, masks_at, schedule, fit)
+        _train(model, data, treated, masks_at, schedule, fit, teaching)
     for kernel, mask in zip(treated, masks_at(1.0), strict=True):
         kernel.variable.assign(kernel.variable.numpy() * mask)
     return model
 
 
 def _train(
-    model: Any, data: Data, treated: Sequence[kernels.Kernel], masks_at: Callable[[float], list[np.ndarray]], schedule: str, fit: Fit
+    model: Any,
+    data: Data,
+    treated: Sequence[kernels.Kernel],
+    masks_at: Callable[[float], list[np.ndarray]],
+    schedule: str,
+    fit: Fit,
+    teaching: Teaching | None,
 ) -> None:
     from . import _tf_weights
 
@@ -133,7 +144,8 @@ def _train(
     ramp = max(1, steps * fit.epochs // 2) if schedule == "polynomial" else 0
     callbacks = [_tf_weights.Pruning([kernel.variable for kernel in treated], masks_at, ramp)]
     callbacks += kept_beside(treated, kernels.of_all(model.layers))
-    training.fit_in_place(model, data, fit, name="prune", callbacks=callbacks, settled=ramp // max(1, steps))
+    settled = ramp // max(1, steps)
+    training.fit_in_place(model, data, fit, name="prune", callbacks=callbacks, settled=settled, teaching=teaching)
 
 
 def contradiction(*, sparsity: Sparsity = None, granularity: str = "unstructured", scope: str = "layer", **_: Any) -> str | None:

@@ -34,6 +34,7 @@ from .. import bridge, options, pipelines, tasks, training
 from ..errors import DataError, UnsupportedModel
 from ..surgery import Fate, copying, kernels, normalized, precision, rewriting
 from ..surgery.selecting import Where, selector
+from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from . import _quantizable, _quantizing, _sharing
@@ -84,6 +85,7 @@ def quantize_aware(
     per_axis: bool = True,
     preserve: Preserve = "auto",
     where: Where = None,
+    teacher: Teacher = None,
     fit: Fit | None = None,
 ) -> Any:
     """A quantization-aware copy of the model, calibrated and, with a fit, trained; for the "int8" format. Comes last.
@@ -97,6 +99,8 @@ def quantize_aware(
       preserve: what of the kernels to keep: "auto", the zeros that `prune` and the shared values that `cluster` left, where there are any;
         "zeros" or "clusters", only these; "nothing".
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; None for all.
+      teacher: who gives soft targets beside the labels while it trains: "self", the model as it comes in; a path, a model, or several of
+        them; in a recipe also "trained". See `distill`.
       fit: how to train; None only calibrates.
 
     Returns:
@@ -119,13 +123,14 @@ def quantize_aware(
     record_plan("quantize_aware", choices)
     if not treated:
         raise UnsupportedModel.of("quantize_aware", model, choices)
+    teaching = teaching_by(teacher, model, fit)
     quantized = _quantizing.wrapped(_quantizing.quantized_between(ready, treated), treated, weight_bits, per_axis)
     callbacks = _preserving(quantized, preserve, weight_bits)
     _quantizing.calibrate(quantized, data)
     if fit is not None:
         callbacks.append(_freezing(quantized, data, fit))
         with _frozen_kept(quantized):
-            training.fit_in_place(quantized, data, fit, name="quantize_aware", callbacks=callbacks)
+            training.fit_in_place(quantized, data, fit, name="quantize_aware", callbacks=callbacks, teaching=teaching)
     return quantized
 
 
