@@ -86,7 +86,11 @@ def check_law(model, x=None):
     return grouped
 
 
-BUILT = [pytest.param(name, *case, id=f"{name}-{number}") for name, cases in BUILDERS.items() for number, case in enumerate(cases)]
+BUILT = [
+    pytest.param(name, *case, id=f"{name}-{number}", marks=[pytest.mark.slow] if number else [])
+    for name, cases in BUILDERS.items()
+    for number, case in enumerate(cases)
+]
 
 
 @pytest.mark.parametrize(("name", "shape", "given"), BUILT)
