@@ -46,8 +46,9 @@ def test_a_student_learns_from_the_teacher_what_the_labels_do_not_say(data, teac
     x, y = pipelines.to_arrays(data.test)
     wrong = unlabelled(data)
     scores = {}
+    fit = dataclasses.replace(FIT, epochs=30, learning_rate=1e-2)
     for alpha in (0.0, 1.0):
-        small = tfopt.distill(student(data), wrong, teacher=teacher, alpha=alpha, fit=dataclasses.replace(FIT, epochs=30, learning_rate=1e-2))
+        small = tfopt.distill(student(data), wrong, teacher=teacher, alpha=alpha, fit=fit)
         scores[alpha] = (outputs(small, x).argmax(axis=1) == y).mean()
     assert scores[1.0] > 0.75 and scores[0.0] < 0.4
 
