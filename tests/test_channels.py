@@ -316,6 +316,14 @@ def test_bad_options_are_refused(resnet, bad, said):
         tfopt.prune_channels(resnet, **bad)
 
 
+def test_a_run_refuses_a_budget_before_it_trains(tmp_path):
+    recipe = {"name": "small", "data": {"use": "digits"}, "model": {"use": "convnet"}, "fit": {"epochs": 500}}
+    with pytest.raises(OptionError, match="macs = 10: the least"):
+        tfopt.run({**recipe, "steps": [{"use": "prune_channels", "macs": 10}]}, out=tmp_path / "run")
+    with pytest.raises(tfopt.errors.RecipeError, match=r"steps\[0\].keep and macs: give one budget"):
+        tfopt.run({**recipe, "steps": [{"use": "prune_channels", "macs": 0.5, "keep": 0.5}]}, out=tmp_path / "run")
+
+
 def test_bn_scale_needs_a_batch_norm():
     with pytest.raises(OptionError, match="no BatchNorm with a scale stands behind 'conv1'"):
         tfopt.prune_channels(tfopt.models.lenet5((28, 28, 1), 10), importance="bn_scale")

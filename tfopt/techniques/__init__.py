@@ -18,7 +18,7 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import channels, clustering, distillation, pruning, quantization
+from . import _planning, channels, clustering, distillation, pruning, quantization
 from .channels import plan_channels, prune_channels
 from .clustering import cluster
 from .distillation import distill
@@ -93,6 +93,8 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
     yield from (f"teacher = {shown(each)}: no such file" for each in _missing(step.options.get("teacher")))
     if step.use == "distill" and step.options.get("teacher") is None:
         yield "teacher: is missing; give a model's path, 'trained' or 'self'"
+    if step.use == "prune_channels" and (problem := _planning.contradiction(**step.options)):
+        yield problem
     if step.use == "prune":
         if problem := pruning.contradiction(**step.options):
             yield problem
@@ -113,7 +115,7 @@ def _same_layers(step: Call, other: Call) -> bool:
 
 
 def check_layers(steps: Sequence[Call], model: Any) -> None:
-    """Raises OptionError where a step's `where` or `sparsity` names a layer that the model does not have.
+    """Raises OptionError where a step's `where` or `sparsity` names a layer that the model does not have, or its budget can't be met.
 
     For a run, before the model is trained: the names are the same before and after, and before and behind the other steps.
     """
@@ -123,6 +125,8 @@ def check_layers(steps: Sequence[Call], model: Any) -> None:
         selecting.selector(step.options.get("where"), layers, f"steps[{index}].where")
         for name in sparsity if isinstance(sparsity, Mapping) else ():
             selecting.selector(name, layers, f"steps[{index}].sparsity")
+        if step.use == "prune_channels":
+            channels.plan(model, **step.options)  # whose budget of multiply-accumulates or parameters can't be met, is refused
 
 
 __all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "plan_channels", *TECHNIQUES]

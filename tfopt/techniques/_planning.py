@@ -43,9 +43,9 @@ class Budget:
         Raises:
           OptionError: several.
         """
-        named = {name: amount for name, amount in given.items() if amount is not None}
+        named = {name: amount for name, amount in given.items() if name in _NAMES and amount is not None}
         if len(named) > 1:
-            raise OptionError(f"prune_channels: {' and '.join(named)}: give one budget")
+            raise OptionError(f"prune_channels: {contradiction(**given)}")
         return cls(*next(iter(named.items()), ("keep", 0.5)))
 
     @property
@@ -248,6 +248,12 @@ def _unnamed(group: Group, named: set[str]) -> str | None:
 def _choice(name: str, layer: Any, treated: Iterable[str], left: Iterable[str]) -> Choice:
     reasons = [*treated, *left] or [f"{type(layer).__name__} has no {'channels that are cut' if layer.weights else 'weights'}"]
     return Choice(name, bool(treated), "; ".join(reasons))
+
+
+def contradiction(**given: Any) -> str | None:
+    """What options contradict each other, as a sentence that begins with one; None where none do. Each alone is right."""
+    named = [name for name in _NAMES if given.get(name) is not None]
+    return f"{' and '.join(named)}: give one budget" if len(named) > 1 else None
 
 
 def nothing_to_cut(model: Any, planned: Planned) -> UnsupportedModel:
