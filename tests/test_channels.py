@@ -107,7 +107,11 @@ def test_a_familys_small_model_is_the_large_one_with_silent_channels(name):
     model = bridge.to_keras2(family(name)())
     x = inputs_of(model, 4)
     x = 127 * (1 + x) if FAMILIES[name] == "images" else x
-    check_law(nets.scaled(model, x), x)
+    nets.scaled(model, x)
+    for weight in model.weights:
+        if "layer_scale" in weight.name:  # of ConvNeXt, a millionth at first: whatever is cut would not show
+            weight.assign(np.random.default_rng(0).uniform(0.5, 1.5, weight.shape))
+    check_law(model, x)
 
 
 @pytest.mark.parametrize("net", ["attention", "both_ways", "branching", "gated", "odd", "recurrent", "sequential", "two_inputs"])
