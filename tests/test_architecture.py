@@ -52,6 +52,7 @@ USERS = {
     "_layer_macs": {"inspection", "techniques"},
     "_lifetimes": {"inspection"},
     "_metadata": {"deployment", "conversion"},
+    "_tables": {"finding", "techniques"},
     "_pictures": {"describing", "finding", "picturing", "reporting"},
     "_cpuinfo": {"training", "finding", "timing"},
     "_plots": {"reporting"},

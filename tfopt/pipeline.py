@@ -27,6 +27,7 @@ from . import (
     runs,
     strategies,
     tasks,
+    teaching,
     timing,
     training,
     verification,
@@ -232,9 +233,7 @@ def _hashes(path: Path) -> dict[str, str]:
 
 
 def _step(opened: Run, number: int, step: Step, models: Sequence[Stage], data: Data, strategy: Any) -> Stage:
-    teacher = step.options.get("teacher")
-    several = teacher if isinstance(teacher, list) else [] if teacher is None else [teacher]
-    files = [each for each in several if each not in ("self", "trained")]
+    several, files = (of(step.options.get("teacher")) for of in (teaching.several, teaching.files_of))
 
     def make(folder: Path) -> None:
         with strategy.scope():

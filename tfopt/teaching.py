@@ -83,10 +83,9 @@ def teaching_by(
         return None
     if fit is None:
         raise OptionError("teacher: needs a fit; without training nothing is learnt from it")
-    several = list(teacher) if isinstance(teacher, Sequence) and not isinstance(teacher, str) else [teacher]
-    if not several:
+    teachers = tuple(_model_of(each, model) for each in several(teacher))
+    if not teachers:
         raise OptionError("teacher = []: should name a teacher or more")
-    teachers = tuple(_model_of(each, model) for each in several)
     for each in teachers:
         for what in ("input_shape", "output_shape"):
             if (its := getattr(each, what)) != (mine := getattr(model, what)):
@@ -96,18 +95,28 @@ def teaching_by(
     return Teaching(teachers, temperature, alpha)
 
 
+def several(teacher: Teacher) -> list[Any]:
+    """Those that an option `teacher` names, one by one; none where it is None."""
+    if teacher is None:
+        return []
+    return list(teacher) if isinstance(teacher, Sequence) and not isinstance(teacher, str) else [teacher]
+
+
+def files_of(teacher: Teacher) -> list[str]:
+    """The model files among them, as a recipe names them."""
+    return [each for each in several(teacher) if isinstance(each, str) and each not in ("self", "trained")]
+
+
 def _model_of(teacher: Any, model: Any) -> Any:
-    if teacher == "self":
-        found = copying.copy_of(model)
-    elif teacher == "trained":
+    if teacher == "trained":
         raise OptionError("teacher = 'trained': is the model that a recipe has trained; outside of one give the model itself, or 'self'")
+    if teacher == "self":
+        teacher = model
     elif isinstance(teacher, str | os.PathLike):
-        found = copying.copy_of(loading.load(teacher))
-    elif isinstance(teacher, backend.keras().Model) or bridge.is_keras3(teacher):
-        found = copying.copy_of(teacher)
-    else:
+        teacher = loading.load(teacher)
+    elif not isinstance(teacher, backend.keras().Model) and not bridge.is_keras3(teacher):
         raise OptionError(f"teacher: should be 'self', a model's path, a model, or a list of these; got {type(teacher).__name__}")
-    return precision.in_float32(found)
+    return precision.in_float32(copying.copy_of(teacher))
 
 
 def _logits_of(data: Data, model: Any) -> Callable[[Any], Any]:

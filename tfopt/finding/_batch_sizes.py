@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .. import _pictures, backend, options, timing
+from .. import _pictures, _tables, backend, options, timing
 from ..errors import OptionError
 from ..types import Data, Fit
 from . import _memory, _showing, _trials
@@ -68,7 +68,7 @@ class BatchSizes(_showing.Plotted):
         said = "no batch size suggested: none could be measured"
         if self.suggested is not None:
             said = f"batch size {self.suggested} suggested; the smallest within 10 % of the most examples a second, on {self.machine}"
-        return f"{_showing.table(rows)}\n{said}"
+        return f"{_tables.table(rows)}\n{said}"
 
     def plot(self) -> Any:
         """Throughput and memory against the batch size, as a matplotlib Figure, made without pyplot; a notebook shows it."""

@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from .. import backend, options, pipelines, tasks, training, verification
+from .. import _tables, backend, options, pipelines, tasks, training, verification
 from ..datasets import _building
 from ..errors import DataError, OptionError, shown
 from ..pipelines import Rows, Stream
 from ..types import Data, Fit
-from . import _showing
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -63,7 +62,7 @@ class CrossValidation:
         for title, of in (("mean", np.mean), ("std", _deviation)):
             rows.append((title, "", *(_shown(of(self.metrics[name])) for name in names)))
         side = "" if self.greater_is_better else ", the smaller the better"
-        return f"{_showing.table(rows)}\n{self.data}: {self.metric} {self.mean:.4g} ± {self.std:.2g} over {len(self.examples)} folds{side}"
+        return f"{_tables.table(rows)}\n{self.data}: {self.metric} {self.mean:.4g} ± {self.std:.2g} over {len(self.examples)} folds{side}"
 
 
 def _deviation(values: Sequence[float]) -> float:

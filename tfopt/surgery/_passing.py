@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from .rewriting import kind
 from .ties import FIXED, Channels, Shape, Ties
 
 
@@ -148,12 +147,8 @@ def channel_axis(layer: Any, rank: int) -> int:
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
-def joined_kind(layer: Any) -> Callable[[Sequence[np.ndarray]], np.ndarray] | None:
-    """What a merging layer makes of elements; None for other layers."""
-    return _JOINING.get(kind(layer))
-
-
-_JOINING: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
+# What merging layers make of elements.
+JOINING: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
     "Add": lambda rests: np.sum(rests, axis=0),
     "Subtract": lambda rests: rests[0] - rests[1],
     "Multiply": product,

@@ -19,8 +19,18 @@ from typing import Any
 
 from .. import backend
 from . import _kernels, _operations, _sequences
-from ._passing import broadcast, channel_axis, concatenated, element_wise, joined_kind, moved_in_space, permuted, reshaped, stopped
-from ._passing import without_axes as without
+from ._passing import (
+    JOINING,
+    broadcast,
+    channel_axis,
+    concatenated,
+    element_wise,
+    moved_in_space,
+    permuted,
+    reshaped,
+    stopped,
+    without_axes,
+)
 from .rewriting import kind
 from .ties import Call, Channels, Shape, Ties
 
@@ -108,7 +118,7 @@ def _merging(ties: Ties, layer: Any, call: Call) -> Channels:
     ranks = {len(shape) for shape in call.shapes}
     if len(ranks) > 1:
         return stopped(ties, call.inputs, f"{layer.name} joins tensors of different ranks")
-    return broadcast(ties, layer, call.inputs, call.shapes, call.outputs[0], joined_kind(layer))
+    return broadcast(ties, layer, call.inputs, call.shapes, call.outputs[0], JOINING[kind(layer)])
 
 
 def _scaled_sum(ties: Ties, layer: Any, call: Call) -> Channels:
@@ -151,7 +161,7 @@ def _global_pooling(ties: Ties, layer: Any, call: Call) -> Channels:
     (channels,) = call.inputs
     if layer.keepdims:
         return channels if channels.axis not in axes else stopped(ties, call.inputs, f"{layer.name} takes channels together")
-    return without(ties, layer, channels, axes)
+    return without_axes(ties, layer, channels, axes)
 
 
 def _each_step(ties: Ties, layer: Any, call: Call) -> Channels | list[Channels]:
@@ -189,7 +199,7 @@ _RULES: dict[str, Rule] = {
     "Softmax": _softmax,
     **dict.fromkeys(("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization"), _same),
     **dict.fromkeys((f"SpatialDropout{number}D" for number in (1, 2, 3)), _same),
-    **dict.fromkeys(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), _merging),
+    **dict.fromkeys(JOINING, _merging),
     "CustomScaleLayer": _scaled_sum,
     "Concatenate": _concatenate,
     "Flatten": _flatten,

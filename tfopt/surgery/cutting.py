@@ -36,7 +36,7 @@ class _Cutting:
 
     def model(self, model: Any) -> Any:
         with backend.seeded(0), backend.trusted_lambdas(), rewriting.own_functions(model._flatten_layers()):
-            new = backend.remade(model, self._layer, self._arguments)
+            new = backend.remade(model, self._layer, self._resized)
         for old, layer in self.made:
             layer.set_weights([self._weight(variable) for variable in old.weights])
         new._set_dtype_policy(model.dtype_policy)
@@ -45,23 +45,20 @@ class _Cutting:
     def _layer(self, layer: Any) -> Any:
         keras = backend.keras()
         if isinstance(layer, keras.Model) and layer._is_graph_network:
-            return backend.remade(layer, self._layer, self._arguments)
-        config = layer.get_config()
-        for path, ids in self.ties.settings.get(id(layer), {}).items():
-            config = _changed(config, path, int(self.stays(ids).sum()))
-        new = type(layer).from_config(config)
+            return backend.remade(layer, self._layer, self._resized)
+        new = type(layer).from_config(self._resized(layer, layer.get_config()))
         self.made.append((layer, new))
         return new
 
-    def _arguments(self, layer: Any, keywords: dict[str, Any]) -> dict[str, Any]:
-        """Of an operation, those that count channels."""
+    def _resized(self, layer: Any, settings: dict[str, Any]) -> dict[str, Any]:
+        """A layer's configuration, or an operation's arguments, with the numbers of channels that stay."""
         for path, ids in self.ties.settings.get(id(layer), {}).items():
-            keywords = _changed(keywords, path, int(self.stays(ids).sum()))
-        return keywords
+            settings = _changed(settings, path, int(self.stays(ids).sum()))
+        return settings
 
     def _weight(self, variable: Any) -> np.ndarray:
         value = variable.numpy()
-        if (shift := self.ties.biases.get(id(variable))) is not None:
+        if (shift := self.ties.shifts.get(id(variable))) is not None:
             kernel = shift.kernel.numpy()
             lost = np.tensordot(np.where(self.stays(shift.ids), 0, shift.values), kernel, axes=(0, shift.axis))
             value = value + lost.reshape(-1, lost.shape[-1]).sum(axis=0).astype(value.dtype)

@@ -74,11 +74,16 @@ def kernels_of(layer: Any) -> list[Kernel]:
     found: dict[int, Kernel] = {}
     for inner in layer._flatten_layers():
         for weight in (*inner._trainable_weights, *inner._non_trainable_weights):
-            name = weight.name.split("/")[-1].split(":")[0]
+            name = name_of(weight)
             if name in NAMES and len(weight.shape) > 1 and id(weight) not in found:
                 path = name if inner is layer else weight.name.split(":")[0].removeprefix(f"{layer.name}/")
                 found[id(weight)] = Kernel(path, weight, _outputs(inner, name, len(weight.shape)))
     return list(found.values())
+
+
+def name_of(weight: Any) -> str:
+    """What a layer calls a weight, without the layer's own name."""
+    return weight.name.split("/")[-1].split(":")[0]
 
 
 def of_all(layers: Iterable[Any]) -> list[Kernel]:

@@ -76,7 +76,6 @@ class Shift:
 
     kernel: Any
     axis: int
-    bias: Any
     ids: np.ndarray
     values: np.ndarray
 
@@ -142,13 +141,8 @@ class Ties:
 
     def shift(self, kernel: Any, axis: int, bias: Any, ids: np.ndarray, values: np.ndarray, reason: str) -> None:
         """Writes down what a bias takes over. Channels that another call finds at another value are kept, for that `reason`."""
-        known = self.shifts.setdefault(id(kernel), Shift(kernel, axis, bias, ids, values))
+        known = self.shifts.setdefault(id(bias), Shift(kernel, axis, ids, values))
         self.keep(ids[known.values != values], reason)
-
-    @property
-    def biases(self) -> dict[int, Shift]:
-        """What a bias takes over, by the id of its variable."""
-        return {id(shift.bias): shift for shift in self.shifts.values()}
 
     def _root(self, number: int) -> int:
         parents = self._parents

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import teaching
 from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
@@ -90,7 +91,8 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
             f"use = {LAST!r}: should be the last step; its layers learn with the rounding of int8, and a step after it would "
             "change the weights that were fitted to that"
         )
-    yield from (f"teacher = {shown(each)}: no such file" for each in _missing(step.options.get("teacher")))
+    files = teaching.files_of(step.options.get("teacher"))
+    yield from (f"teacher = {shown(each)}: no such file" for each in files if not Path(each).exists())
     if step.use == "distill" and step.options.get("teacher") is None:
         yield "teacher: is missing; give a model's path, 'trained' or 'self'"
     if step.use == "prune_channels" and (problem := _planning.contradiction(**step.options)):
@@ -100,12 +102,6 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
             yield problem
         if step.options.get("fit") is not None and any(_same_layers(step, other) for other in before if other.use == "cluster"):
             yield "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
-
-
-def _missing(teacher: Any) -> list[str]:
-    """Of an option `teacher` the files that do not exist."""
-    several = teacher if isinstance(teacher, list | tuple) else [teacher]
-    return [each for each in several if isinstance(each, str) and each not in ("self", "trained") and not Path(each).exists()]
 
 
 def _same_layers(step: Call, other: Call) -> bool:

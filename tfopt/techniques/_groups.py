@@ -55,6 +55,15 @@ class Grouped:
         self.names = {id(inner): name for name, layer in copying.all_layers(model) for inner in layer._flatten_layers()}
         self.groups = _groups(self.ties, self.names)
         self.norms = dict(_norms(model))
+        self._places: dict[tuple[int, int], list[np.ndarray]] = {}
+
+    def places(self, group: Group, slot: Slot) -> list[np.ndarray]:
+        """Where each of a group's channels is along a slot."""
+        key = id(group), id(slot)
+        if key not in self._places:
+            numbers = self.ties.of(slot.ids)
+            self._places[key] = [np.flatnonzero(numbers == number) for number in group.channels]
+        return self._places[key]
 
     @cached_property
     def costs(self) -> Costs:
@@ -98,7 +107,8 @@ def _each(ties: Ties, slot: Slot, number: int) -> int:
 
 def _makes_new(slot: Slot) -> bool:
     """Whether a slot is that of a kernel's outputs, but for a depthwise one's."""
-    return slot.variable.name.split("/")[-1].split(":")[0] in kernels.NAMES and "depthwise" not in slot.variable.name
+    name = kernels.name_of(slot.variable)
+    return name in kernels.NAMES and name != "depthwise_kernel"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,14 +159,14 @@ def _of_call(layer: Any, call: _layer_macs.Call, sizes: dict[int, Any]) -> list[
     count = _layer_macs.macs(layer, call)
     if not count:
         return []
-    used = {}
+    found, used = kernels.kernels_of(layer), {}
     attention = type(layer).__name__ == "MultiHeadAttention" and len(call.named.get("query", ())) == 3
-    for kernel in kernels.kernels_of(layer):
+    for kernel in found:
         if attention:
             shape = call.named["value"] if "/key/" in kernel.variable.name or "/value/" in kernel.variable.name else call.named["query"]
             used[kernel] = shape[0] * shape[1]
         else:
-            used[kernel] = count / sum(math.prod(other.shape) for other in kernels.kernels_of(layer))
+            used[kernel] = count / sum(math.prod(other.shape) for other in found)
     terms = [Term(times, sizes[id(kernel.variable)]) for kernel, times in used.items()]
     beside = count - sum(times * math.prod(kernel.shape) for kernel, times in used.items())
     if beside > 1e-6 * count:

@@ -49,15 +49,13 @@ def _rows(grouped: Grouped, group: Group) -> list[np.ndarray]:
     for slot in group.slots:
         if slot.makes and slot.variable.shape.rank > 1:
             rows = np.moveaxis(slot.variable.numpy().astype("float32"), slot.axis, 0).reshape(len(slot.ids), -1)
-            found.append(_by_channel(grouped, group, slot.ids, rows))
+            found.append(_by_channel(grouped, group, slot, rows))
     return found
 
 
-def _by_channel(grouped: Grouped, group: Group, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _by_channel(grouped: Grouped, group: Group, slot: Slot, rows: np.ndarray) -> np.ndarray:
     """Places along a slot (places, weights) as (channels of the group, weights)."""
-    numbers = grouped.ties.of(ids)
-    places = [np.flatnonzero(numbers == number) for number in group.channels]
-    return np.stack([rows[each].ravel() for each in places])
+    return np.stack([rows[each].ravel() for each in grouped.places(group, slot)])
 
 
 def _l1(grouped: Grouped, group: Group) -> np.ndarray:
@@ -129,7 +127,7 @@ def _is_norm(layer: Any) -> bool:
 def _at(grouped: Grouped, group: Group, slot: Slot, values: np.ndarray) -> np.ndarray:
     """The sum over all but the slot's axis, of each of the group's channels."""
     rows = np.moveaxis(values, slot.axis, 0).reshape(len(slot.ids), -1).sum(axis=1, keepdims=True)
-    return _by_channel(grouped, group, slot.ids, rows).sum(axis=1)
+    return _by_channel(grouped, group, slot, rows).sum(axis=1)
 
 
 def _activations(grouped: Grouped, data: Data) -> list[np.ndarray]:
@@ -158,7 +156,7 @@ def _heard(grouped: Grouped, group: Group, slot: Slot, sums: dict[int, np.ndarra
     key = id(grouped.norms.get(id(slot.layer), slot.layer))
     if not slot.makes or slot.variable.shape.rank < 2 or key not in sums or len(sums[key]) != len(slot.ids):
         return []
-    return [_by_channel(grouped, group, slot.ids, sums[key][:, None]).sum(axis=1)]
+    return [_by_channel(grouped, group, slot, sums[key][:, None]).sum(axis=1)]
 
 
 @contextlib.contextmanager

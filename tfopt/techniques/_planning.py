@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import conversion, timing, tracing
+from .._tables import table
 from ..errors import OptionError, UnsupportedModel
 from ..surgery import copying, cutting
 from ..surgery.selecting import Where, selector
@@ -95,15 +96,13 @@ class ChannelPlan:
     macs: tuple[int, int]
 
     def __str__(self) -> str:
-        rows = [("channels of", "before", "after", "least kept", "")]
+        rows = [("channels of", "before", "after", "least kept")]
         for group in self.groups:
             least = f"{group.scores[group.before - group.after]:.3g}" if group.reason is None else ""
             beside = f"with {', '.join(group.makers[1:])}" if group.makers[1:] else ""
             rows.append((group.name, str(group.before), str(group.after), least, group.reason or beside))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:4], widths[1:]), row[4]]).rstrip() for row in rows]
         totals = [f"{name} {before:,} -> {after:,}" for name, (before, after) in (("parameters", self.parameters), ("MACs", self.macs))]
-        return "\n".join([*lines, ", ".join(totals)])
+        return f"{table(rows)}\n{', '.join(totals)}"
 
 
 class Planned:
