@@ -328,6 +328,33 @@ def test_a_run_refuses_a_budget_before_it_trains(tmp_path):
         tfopt.run({**recipe, "steps": [{"use": "prune_channels", "macs": 0.5, "keep": 0.5}]}, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("budget", "model", "error", "said"),
+    [
+        ({"bytes": 900}, {"use": "convnet"}, OptionError, r"bytes = 900: the least that the model can have is [\d,]+ bytes"),
+        ({"latency_ms": 1e-5}, {"use": "convnet"}, OptionError, r"latency_ms = 1e-05: the least that the model can have is [\d.]+ ms"),
+    ],
+)
+def test_a_run_refuses_a_budget_of_its_file_before_it_trains(tmp_path, budget, model, error, said):
+    recipe = {"name": "small", "data": {"use": "digits"}, "model": model, "fit": {"epochs": 500}}
+    with pytest.raises(error, match=said):
+        tfopt.run({**recipe, "steps": [{"use": "prune_channels", **budget}]}, out=tmp_path / "run")
+
+
+def test_a_budget_of_time_needs_a_model_that_converts():
+    series = tfopt.datasets.arrays(x=np.random.random((200, 8, 8)).astype("float32"), y=np.arange(200) % 4, name="series")
+    with pytest.raises(tfopt.errors.ConversionError, match="gru to int8: the converter crashed"):
+        tfopt.prune_channels(tfopt.models.gru(series.input_shape, 4), series, latency_ms=1.0, fit=tfopt.Fit(epochs=500))
+
+
+@pytest.mark.slow
+def test_a_budget_of_time_cuts_channels(digits):  # how well it is met is measured in benchmarks/channels.py
+    model = tfopt.models.convnet(digits.input_shape, digits.num_classes, width=64)
+    full = tfopt.benchmark(tfopt.convert(model, "int8", data=digits), data=digits).median_ms
+    assert tfopt.prune_channels(model, digits, latency_ms=full / 2).count_params() < model.count_params()
+    assert tfopt.prune_channels(model, digits, latency_ms=full * 100).count_params() == model.count_params()
+
+
 def test_bn_scale_needs_a_batch_norm():
     with pytest.raises(OptionError, match="no BatchNorm with a scale stands behind 'conv1'"):
         tfopt.prune_channels(tfopt.models.lenet5((28, 28, 1), 10), importance="bn_scale")

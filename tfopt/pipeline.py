@@ -156,7 +156,7 @@ def _train(opened: Run, recipe: Recipe, data: Data, strategy: Any) -> Stage:
         given = _read(recipe.model, data) if isinstance(recipe.model, ModelFile) else None
         with strategy.scope(), backend.seeded(recipe.seed):
             model = bridge.plain(given or _built(recipe.model, data))
-            check_layers(recipe.steps, model)
+            check_layers(recipe.steps, model, data)
             if recipe.unfreeze:  # what it names is there: else it would be found out only behind the first phase
                 freezing.unfreeze(model, recipe.unfreeze.options["layers"])
             if recipe.fit:

@@ -110,7 +110,7 @@ def _same_layers(step: Call, other: Call) -> bool:
     return one is None or two is None or one == two
 
 
-def check_layers(steps: Sequence[Call], model: Any) -> None:
+def check_layers(steps: Sequence[Call], model: Any, data: Data) -> None:
     """Raises OptionError where a step's `where` or `sparsity` names a layer that the model does not have, or its budget can't be met.
 
     For a run, before the model is trained: the names are the same before and after, and before and behind the other steps.
@@ -122,7 +122,7 @@ def check_layers(steps: Sequence[Call], model: Any) -> None:
         for name in sparsity if isinstance(sparsity, Mapping) else ():
             selecting.selector(name, layers, f"steps[{index}].sparsity")
         if step.use == "prune_channels":
-            channels.plan(model, **step.options)  # whose budget of multiply-accumulates or parameters can't be met, is refused
+            channels.check_budget(model, data, **step.options)
 
 
 __all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "plan_channels", *TECHNIQUES]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from .. import conversion, timing, tracing
+from .. import tracing
 from .._tables import table
 from ..errors import OptionError, UnsupportedModel
 from ..surgery import copying, cutting
@@ -18,6 +18,7 @@ from ..types import Choice, Data
 from ._budgets import Ladder, at_ratio, removed, within
 from ._groups import Group, Grouped
 from ._importance import Importance, scores
+from ._measuring import measure_of
 
 Scope = Literal["global", "uniform"]
 _NAMES = {"keep": "channels", "macs": "MACs", "parameters": "parameters", "bytes": "bytes", "latency_ms": "ms"}
@@ -161,6 +162,11 @@ class Planned:
         parameters, macs = ((round(costs.total(what, costs.full)), round(costs.total(what, self.kept))) for what in ("parameters", "macs"))
         return ChannelPlan(tuple(groups), parameters, macs)
 
+    def check_measured(self, budget: Budget) -> None:
+        """Raises OptionError where not even the fewest channels meet a budget of the file, or there is no data to convert with."""
+        self._check_data(budget)
+        _check(budget, budget.amount, measure_of(budget.name, self.grouped.model, self.data)(self.model(self.ladder.least)))
+
     def _meet(self, budget: Budget, scope: Scope) -> None:
         ladder = self.ladder
         if not any(self.free):
@@ -180,14 +186,13 @@ class Planned:
 
     def _meet_measured(self, budget: Budget, scope: Scope) -> None:
         """By bisection between all channels and the fewest, over the cost that goes with it; then steps back up that still fit."""
-        if self.data is None:
-            raise OptionError(f"{budget.name} = {budget.amount:g}: is measured on the int8 file, whose ranges need data; give data")
-        measure, ladder = _MEASURES[budget.name], self.ladder
+        self._check_data(budget)
+        measure, ladder = measure_of(budget.name, self.grouped.model, self.data), self.ladder
         known: dict[tuple[int, ...], float] = {}
 
         def measured(kept: Sequence[int]) -> float:
             if tuple(kept) not in known:
-                known[tuple(kept)] = measure(self.model(kept), self.data)
+                known[tuple(kept)] = measure(self.model(kept))
             return known[tuple(kept)]
 
         full = list(ladder.kept)
@@ -207,6 +212,10 @@ class Planned:
             spare = ladder.cost + budget.amount - measured(best)  # an int8 parameter takes a byte or more
             ladder.refill(lambda kept: ladder.cost_of(kept) <= spare and measured(kept) <= budget.amount)
 
+    def _check_data(self, budget: Budget) -> None:
+        if self.data is None:
+            raise OptionError(f"{budget.name} = {budget.amount:g}: is measured on the int8 file, whose ranges need data; give data")
+
 
 def _check(budget: Budget, target: float, least: float) -> None:
     if least > target:
@@ -218,17 +227,6 @@ def _check(budget: Budget, target: float, least: float) -> None:
 
 def _shown(amount: float) -> str:
     return f"{round(amount):,}" if amount >= 1 else f"{amount:.3g}"
-
-
-def _bytes(model: Any, data: Data) -> float:
-    return len(conversion.convert(model, "int8", data=data).content)
-
-
-def _latency(model: Any, data: Data) -> float:
-    return timing.benchmark(conversion.convert(model, "int8", data=data), threads=1, runs=100, data=data).median_ms
-
-
-_MEASURES: dict[str, Callable[[Any, Data], float]] = {"bytes": _bytes, "latency_ms": _latency}
 
 
 def _reasons(grouped: Grouped, where: Where) -> list[str | None]:

@@ -80,6 +80,20 @@ def plan(
     return Planned(bridge.plain(model), None, budget, "l2", scope, multiple_of, where).choices()
 
 
+def check_budget(model: Any, data: Data, *, multiple_of: int | None = None, where: Where = None, **given: Any) -> None:
+    """Raises where a model can't meet a budget, whatever its weights are: before it is trained.
+
+    Raises:
+      OptionError: the fewest channels that layers may have are more than that.
+      ConversionError: the budget is one of the int8 file, and the model does not convert.
+    """
+    budget = Budget.of(given)
+    if budget.measured:
+        Planned(bridge.plain(model), data, Budget("keep", 1.0), "l2", "global", multiple_of, where).check_measured(budget)
+    else:
+        plan(model, multiple_of=multiple_of, where=where, **given)
+
+
 @options.checked
 def prune_channels(
     model: Any,
