@@ -1,6 +1,6 @@
 """What planning channels costs, and how well a budget of time is met: python benchmarks/channels.py     (about 10 minutes on 2 cores)
 
-- Planning: groups, scores by weights ("l2") and a plan for half of the multiply-accumulates, of whole nets at 224 x 224 and of chains of 10,
+- Planning: groups, scores by weights ("l2") and a plan for half of the multiply-accumulates, of nets at 224 x 224 and of chains of 10,
   50 and 200 convolutions with residual Adds; medians of five, and the seconds for each layer.
 - Time budgets: a ResNet-8 (weights do not matter) is cut to shares of its int8 file's time; beside them what is measured afterwards, the
   files timed in turns.
