@@ -175,7 +175,7 @@ class _Rebuilding:
         return keras.Model(structure, self._mapped(old._nested_outputs), name=old.name)
 
     def _inner(self, model: Any) -> Any:
-        """A nested model as a model, of whose layers this one knows: they may stand in several."""
+        """A nested model as a model; its layers are noted here, too."""
         inner = _Rebuilding(model, self.remake, self.after, self.weights, self.arrange, self.opened)
         inner.made = self.made
         return inner.model()
