@@ -66,7 +66,7 @@ def same(old, new, x, share=1e-5):
 def check_promises(model, small, choices):
     """What the plan says that each layer costs in parts is what it costs, to the last one; other layers are as they were."""
     before, after = dict(copying.all_layers(model)), dict(copying.all_layers(small))
-    costs = {name: 0 for name in after}
+    costs = dict.fromkeys(after, 0)
     for name, layer, call in _layer_macs.calls(small):
         costs[name] += _layer_macs.macs(layer, call) or 0
     for name, choice in choices.items():
@@ -134,7 +134,8 @@ def convolutions():
 
 
 CONVOLUTIONS = [
-    pytest.param(kind, sizes, given, id="-".join([kind, *(f"{value}" for value in given.values())])) for kind, sizes, given in convolutions()
+    pytest.param(kind, sizes, given, id="-".join([kind, *(f"{value}" for value in given.values())]))
+    for kind, sizes, given in convolutions()
 ]
 
 
@@ -172,12 +173,14 @@ def test_a_dense_of_low_rank_is_replaced_exactly(shape):
 
 
 SETTINGS = [{}, {"return_sequences": True, "go_backwards": True}, {"both": "concat"}, {"both": "sum"}]
-RECURRENT = [(kind, given) for kind in ("LSTM", "GRU", "SimpleRNN") for given in SETTINGS]
+RECURRENT = [  # each kind once, and the others slow: a loop takes seconds to build
+    pytest.param(kind, given, marks=[] if place == number else [pytest.mark.slow])
+    for number, kind in enumerate(("LSTM", "GRU", "SimpleRNN"))
+    for place, given in enumerate(SETTINGS)
+]
 
 
-@pytest.mark.parametrize(
-    ("kind", "given"), [pytest.param(*case, marks=[] if number in (0, 5, 10) else [pytest.mark.slow]) for number, case in enumerate(RECURRENT)]
-)
+@pytest.mark.parametrize(("kind", "given"), RECURRENT)
 def test_a_recurrent_input_kernel_of_low_rank_is_replaced_exactly(kind, given):
     def build(x, layers):
         both, settings = given.get("both"), {key: value for key, value in given.items() if key != "both"}
@@ -288,6 +291,13 @@ def test_parts_have_the_layers_settings():
     assert end.compute_dtype == "float64" and len(small.trainable_weights) == 6
 
 
+def test_other_layers_keep_names_that_parts_would_have():
+    model = made(lambda x, layers: layers.Dense(16, name="end")(layers.Dense(16, activation="tanh", name="end_in")(x)), 16)
+    small = tfopt.factorize(lowered(model), energy=NEARLY_ALL)
+    assert [layer.name for layer in small.layers[1:]] == ["end_in_in", "end_in", "end_in_", "end"]
+    assert same(model, small, nets.examples(16))
+
+
 # ---- how ranks are chosen
 
 
@@ -322,9 +332,7 @@ def test_each_kernel_keeps_the_energy_that_is_asked_for_at_the_least_cost(net):
 
 
 def test_a_rank_is_a_number_or_a_share_of_the_full_one(net):
-    widths = {
-        given: tfopt.factorize(net, rank=given, where=["end", "point"]).get_layer("end_in").units for given in (5, 0.25, 1, 0.01)
-    }
+    widths = {given: tfopt.factorize(net, rank=given, where=["end", "point"]).get_layer("end_in").units for given in (5, 0.25, 1, 0.01)}
     assert widths == {5: 5, 0.25: 5, 1: 1, 0.01: 1}
     assert treated(net, rank=1.0) == treated(net, rank=1000) == set()
     assert "parts of 1 times its full rank would cost no less" in plan(net, rank=1.0)["end"].reason
@@ -416,9 +424,9 @@ def test_what_is_left_alone_says_why():
         "separable": "product of two kernels already",
         "bounded": "has a constraint",
         "attention": "projections are inside",
-        "distributed": "TimeDistributed is none of Dense,",
+        "distributed": "TimeDistributed: no parts are known",
         "begun": "is called with several tensors",
-        "mine": "Mine is none of Dense,",
+        "mine": "Mine: no parts are known",
         "one": "parts of rank 1 would cost no less than its 16 MACs",
     }
     assert {name for name, choice in choices.items() if choice.treated} == {"conv", "state"}

@@ -102,9 +102,9 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
         yield "teacher: is missing; give a model's path, 'trained' or 'self'"
     if step.use in _CONTRADICTIONS and (problem := _CONTRADICTIONS[step.use](**step.options)):
         yield problem
-    if step.use == "prune":
-        if step.options.get("fit") is not None and any(_same_layers(step, other) for other in before if other.use == "cluster"):
-            yield "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
+    trains_pruned = step.use == "prune" and step.options.get("fit") is not None
+    if trains_pruned and any(_same_layers(step, other) for other in before if other.use == "cluster"):
+        yield "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
 
 
 def _same_layers(step: Call, other: Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,8 @@ class Candidates:
 
     def __init__(self, whole: Whole):
         self.whole = whole
-        costs, kept = (np.concatenate([part.ravel() for part in parts]) for parts in zip(*((w.costs, w.kept) for w in whole.ways)))
+        costs = np.concatenate([way.costs.ravel() for way in whole.ways])
+        kept = np.concatenate([way.kept.ravel() for way in whole.ways])
         places = np.flatnonzero(costs < whole.cost)
         self._places = places[np.lexsort((places, -kept[places], costs[places]))]
         self.costs, self.kept = costs[self._places], kept[self._places]
@@ -69,7 +71,7 @@ class Candidates:
     def by_rank(self, rank: float) -> Parts | None:
         """Those that keep most at no more than what a truncated SVD of this rank costs: a number, or a share of the full rank."""
         costs = self.whole.ways[0].costs
-        number = max(1, round(rank * len(costs))) if isinstance(rank, float) else min(rank, len(costs))
+        number = min(rank, len(costs)) if isinstance(rank, numbers.Integral) else max(1, round(rank * len(costs)))
         fitting = int(np.searchsorted(self.costs, costs[number - 1], side="right")) if costs[number - 1] < self.whole.cost else 0
         return self.at(int(np.argmax(self.kept[:fitting]))) if fitting else None
 

@@ -1,7 +1,7 @@
 """Low-rank factorization: a kernel as a product of smaller ones, so that a layer becomes two or three with less to multiply.
 
-The kernel W (m, n) of a Dense layer is replaced by A B with A (m, r) and B (r, n), the product of rank r that is nearest to it: truncated SVD
-of W. Two layers cost r (m + n) products instead of m n. Convolutions come apart in two ways, of which the better one is taken:
+The kernel W (m, n) of a Dense layer is replaced by A B with A (m, r) and B (r, n), the product of rank r that is nearest to it: a truncated
+SVD of W. Two layers cost r (m + n) products instead of m n. Convolutions come apart in two ways, of which the better one is taken:
 
     k x 1 of r filters, then 1 x k       SVD of the kernel as a matrix (k m, k n)           Jaderberg et al. 2014
     1x1 to r, k x k from r to s, 1x1     Tucker-2, by HOSVD along inputs and outputs        Kim et al. 2016
@@ -16,6 +16,7 @@ Dense and SVD: Denton et al. 2014 (arXiv:1404.0736). Convolutions: Jaderberg, Ve
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -75,8 +76,8 @@ def factorize(
       fit: how to train afterwards; None trains nothing.
 
     Returns:
-      A plain tf_keras model of Keras's own layers, nested as before. Of the parts of a layer `conv` the last is named `conv`, those
-      before it `conv_in` and `conv_core`.
+      A plain functional tf_keras model, nested as before. Of the parts of a layer `conv` the last is named `conv`, those before it
+      `conv_in` and `conv_core`.
 
     Raises:
       OptionError: a value out of range, two of `rank`, `energy` and `macs`, or a budget below what is left at the least ranks.
@@ -147,7 +148,7 @@ class _Planned:
             self.reasons[id(layer)] = f"parts of rank 1 would cost no less than its {whole.cost:,} {whole.unit}"
 
     def _of_each(self, rank: Rank | None, energy: float) -> dict[int, _ranks.Parts]:
-        of_rank = f"of rank {rank}" if isinstance(rank, int) else f"of {rank:g} times its full rank" if rank else ""
+        of_rank = f"of rank {rank}" if isinstance(rank, numbers.Integral) else f"of {rank:g} times its full rank" if rank else ""
         told, found = f"parts {of_rank or f'that keep {energy:.3g} of its energy'}", {}
         for number, candidates in self.candidates.items():
             parts = candidates.by_energy(energy) if rank is None else candidates.by_rank(rank)
@@ -180,10 +181,10 @@ def _left(name: str, layer: Any, calls: Sequence[_layer_macs.Call], chosen: Call
         return reason
     kind = rewriting.kind(layer)
     if kind not in _parts.KINDS or any(rewriting.kind(half) not in _parts.RECURRENT for half in _halves(layer, kind)):
-        return _OTHERS.get(kind, f"{type(layer).__name__} is none of {', '.join(_parts.KINDS)}")
+        return _OTHERS.get(kind, f"{type(layer).__name__}: no parts are known that could stand for it")
     if getattr(layer, "groups", 1) > 1:
         return "a grouped convolution: its groups see few channels each"
-    given = [name for call in calls for name, value in list(call.named.items())[1:] if value is not None]
+    given = [argument for call in calls for argument, value in list(call.named.items())[1:] if value is not None]
     if given or any(len(call.inputs) != 1 for call in calls):
         return f"it is called with {given[0] if given else 'several tensors'}, which its first part would not take"
     owners = [half.cell for half in _halves(layer, kind)] or [layer]
@@ -217,6 +218,10 @@ def _repeats(matrix: np.ndarray) -> bool:
 def _in_parts(model: Any, parts: dict[int, _ranks.Parts]) -> Any:
     """The model with these layers, by id, replaced."""
     made = {number: each.made() for number, each in parts.items()}
+    taken = {layer.name for _, layer in copying.all_layers(model)}
+    for *before, _ in made.values():  # the last has the layer's own name
+        for part, _ in before:
+            part._name = rewriting.free_name(part.name, taken)
 
     def remake(layer: Any) -> Any:
         return [part for part, _ in made[id(layer)]] if id(layer) in made else rewriting.twin(layer)
