@@ -117,7 +117,7 @@ def test_numbers_are_learnt_from_a_teachers_numbers():
     assert np.abs(outputs(small, x)[:, 0] - outputs(large, x)[:, 0]).mean() < 0.1 * y.std()
 
 
-@pytest.mark.parametrize("technique", ["prune", "prune_channels", "cluster", "quantize_aware"])
+@pytest.mark.parametrize("technique", ["prune", "prune_channels", "factorize", "cluster", "quantize_aware"])
 def test_every_technique_that_trains_takes_a_teacher(technique, data, teacher):
     apply, fit = tfopt.techniques.TECHNIQUES[technique], dataclasses.replace(FIT, epochs=1)
     x = pipelines.to_arrays(data.test)[0]

@@ -58,19 +58,20 @@ def rebuilt(
     *,
     weights: Callable[[Any], list[Any]] = lambda layer: layer.get_weights(),
     arrange: Callable[[Any, tuple, dict], tuple[tuple, dict]] = lambda layer, arguments, keywords: (arguments, keywords),
+    opened: bool = True,
 ) -> Any:
     """A new functional model: each layer replaced by `remake(layer)`, or left out where that is None; weights are copied.
 
     Args:
-      model: sequential or functional; nested models are laid open.
-      remake: gives a new layer, several that are called one after another (of which one may have weights), or None for a layer with one
-        input that may be skipped.
+      model: sequential or functional.
+      remake: gives a new layer, several that are called one after another, or None for a layer with one input that may be skipped.
       after: `(old layer, its new results) -> what its readers get instead`, at each call of a layer.
-      weights: `old layer -> the arrays for what replaces it`.
+      weights: `old layer -> the arrays for what replaces it`, those of several one after another.
       arrange: `(old layer, arguments, keywords) -> those that the new layer is called with`.
+      opened: whether nested models are laid open; otherwise each is rebuilt as a model in its place.
     """
-    rebuilding = _Rebuilding(model, remake, after, weights, arrange)
-    return backend.without_autograph(rebuilding.model, model)()
+    rebuilding = _Rebuilding(model, remake, after, weights, arrange, opened)
+    return backend.without_autograph(rebuilding.whole, model)()
 
 
 def changed(model: Any, changes: Changes, remake: Callable[[Any], Remade], **hooks: Any) -> tuple[Any, Changes]:
@@ -141,13 +142,28 @@ def free_name(name: str, taken: Collection[str]) -> str:
 class _Rebuilding:
     """One run of `rebuilt`: what has been made of the old layers and tensors so far."""
 
-    def __init__(self, model: Any, remake: Callable, after: Callable, weights: Callable, arrange: Callable):
-        self.old, self.remake, self.after, self.weights, self.arrange = model, remake, after, weights, arrange
+    def __init__(self, model: Any, remake: Callable, after: Callable, weights: Callable, arrange: Callable, opened: bool):
+        self.old, self.remake, self.after, self.weights, self.arrange, self.opened = model, remake, after, weights, arrange, opened
         self.tensors: dict[int, Any] = {}
         self.made: dict[int, tuple[Any, list[Any] | None]] = {}
         self.names: set[str] = set()
 
+    def whole(self) -> Any:
+        """The new model with its weights."""
+        new = self.model()
+        for layer, replacements in self.made.values():
+            if isinstance(layer, backend.keras().Model):
+                continue  # its layers are here as well
+            heirs = [replacement for replacement in replacements or () if replacement.weights]
+            arrays = list(self.weights(layer)) if heirs else []
+            for heir in heirs:
+                own = arrays if heir is heirs[-1] else arrays[: len(heir.weights)]
+                heir.set_weights(own)
+                arrays = arrays[len(own) :]
+        return new
+
     def model(self) -> Any:
+        """The new model, its weights as initializers make them."""
         keras, old = backend.keras(), self.old
         named = zip(old.inputs, old.input_names, strict=True)
         inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name) for tensor, name in named]
@@ -156,19 +172,20 @@ class _Rebuilding:
         self._walk(old, None)
         # one, list or dict of inputs, as in the old model
         structure = backend.tensorflow().nest.pack_sequence_as(old._nested_inputs, inputs)
-        new = keras.Model(structure, self._mapped(old._nested_outputs), name=old.name)
-        for layer, replacements in self.made.values():
-            for replacement in replacements or ():
-                if replacement.weights:
-                    replacement.set_weights(self.weights(layer))
-        return new
+        return keras.Model(structure, self._mapped(old._nested_outputs), name=old.name)
+
+    def _inner(self, model: Any) -> Any:
+        """A nested model as a model; its layers are noted here, too."""
+        inner = _Rebuilding(model, self.remake, self.after, self.weights, self.arrange, self.opened)
+        inner.made = self.made
+        return inner.model()
 
     def _walk(self, model: Any, training: Any) -> None:
         for node in backend.nodes_of(model):
             arguments, keywords = self._mapped(node.call_args), self._mapped(node.call_kwargs)
             if training is not None and keywords.get("training") is None and node.layer._call_spec.expects_training_arg:
                 keywords = {**keywords, "training": training}
-            if isinstance(node.layer, backend.keras().Model):
+            if self.opened and isinstance(node.layer, backend.keras().Model):
                 results = self._opened(node.layer, arguments, keywords)
             else:
                 results = self._called(node.layer, arguments, keywords)
@@ -193,7 +210,7 @@ class _Rebuilding:
     def _made(self, layer: Any) -> list[Any] | None:
         """The layer's replacements, made once however often it is called, and under names that are still free."""
         if id(layer) not in self.made:
-            new = self.remake(layer)
+            new = self._inner(layer) if isinstance(layer, backend.keras().Model) else self.remake(layer)
             layers = None if new is None else list(new) if isinstance(new, list | tuple) else [new]
             for replacement in layers or ():
                 replacement._name = free_name(replacement.name, self.names)

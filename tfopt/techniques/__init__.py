@@ -3,6 +3,7 @@
 Attributes:
   TECHNIQUES: name -> function.
   PLANS: name -> `plan(model, **options)`, which says what the technique will do with each layer.
+  RESIZING: those behind which a model costs something else, so that a budget of a later step can't be checked before.
   LAST: the technique after which none can come; float files are made from the model before it.
   EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures). Not of
     "distill", whose effect is in what the file answers.
@@ -19,15 +20,17 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import _planning, channels, clustering, distillation, pruning, quantization
+from . import _parts, _planning, channels, clustering, distillation, factorization, pruning, quantization
 from .channels import plan_channels, prune_channels
 from .clustering import cluster
 from .distillation import distill
+from .factorization import factorize
 from .pruning import prune
 from .quantization import quantize_aware
 
 TECHNIQUES = {
     "prune_channels": prune_channels,
+    "factorize": factorize,
     "distill": distill,
     "prune": prune,
     "cluster": cluster,
@@ -35,14 +38,18 @@ TECHNIQUES = {
 }
 PLANS = {
     "prune_channels": channels.plan,
+    "factorize": factorization.plan,
     "distill": distillation.plan,
     "prune": pruning.plan,
     "cluster": clustering.plan,
     "quantize_aware": quantization.plan,
 }
 LAST = "quantize_aware"
+RESIZING = ("prune_channels", "factorize", "fold")
+_CONTRADICTIONS = {"prune_channels": _planning.contradiction, "factorize": factorization.contradiction, "prune": pruning.contradiction}
 EFFECTS = {
     "prune_channels": ("float32", "parameters"),
+    "factorize": ("float32", "parameters"),
     "prune": ("float32", "sparsity"),
     "cluster": ("float32", "repetition"),
     "quantize_aware": ("int8", "int8_operations"),
@@ -95,13 +102,11 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
     yield from (f"teacher = {shown(each)}: no such file" for each in files if not Path(each).exists())
     if step.use == "distill" and step.options.get("teacher") is None:
         yield "teacher: is missing; give a model's path, 'trained' or 'self'"
-    if step.use == "prune_channels" and (problem := _planning.contradiction(**step.options)):
+    if step.use in _CONTRADICTIONS and (problem := _CONTRADICTIONS[step.use](**step.options)):
         yield problem
-    if step.use == "prune":
-        if problem := pruning.contradiction(**step.options):
-            yield problem
-        if step.options.get("fit") is not None and any(_same_layers(step, other) for other in before if other.use == "cluster"):
-            yield "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
+    trains_pruned = step.use == "prune" and step.options.get("fit") is not None
+    if trains_pruned and any(_same_layers(step, other) for other in before if other.use == "cluster"):
+        yield "use = 'prune': should stand before 'cluster'; its training would pull the shared values apart"
 
 
 def _same_layers(step: Call, other: Call) -> bool:
@@ -113,16 +118,22 @@ def _same_layers(step: Call, other: Call) -> bool:
 def check_layers(steps: Sequence[Call], model: Any, data: Data) -> None:
     """Raises OptionError where a step's `where` or `sparsity` names a layer that the model does not have, or its budget can't be met.
 
-    For a run, before the model is trained: the names are the same before and after, and before and behind the other steps.
+    For a run, before the model is trained: the names are the same before and after, and before and behind the other steps; `factorize`
+    adds some.
     """
-    layers = copying.all_layers(model)
+    layers, resized = copying.all_layers(model), False
     for index, step in enumerate(steps):
         sparsity = step.options.get("sparsity")
         selecting.selector(step.options.get("where"), layers, f"steps[{index}].where")
         for name in sparsity if isinstance(sparsity, Mapping) else ():
             selecting.selector(name, layers, f"steps[{index}].sparsity")
-        if step.use == "prune_channels":
+        if step.use == "prune_channels" and not resized:
             channels.check_budget(model, data, **step.options)
+        if step.use == "factorize":
+            if "macs" in step.options and not resized:
+                factorization.plan(model, **step.options)
+            layers = [*layers, *((f"{name}_{ending}", layer) for name, layer in layers for ending in _parts.ENDINGS)]
+        resized = resized or step.use in RESIZING
 
 
 __all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "plan_channels", *TECHNIQUES]
