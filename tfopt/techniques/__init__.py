@@ -95,6 +95,8 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
     yield from (f"teacher = {shown(each)}: no such file" for each in files if not Path(each).exists())
     if step.use == "distill" and step.options.get("teacher") is None:
         yield "teacher: is missing; give a model's path, 'trained' or 'self'"
+    if step.use == "distill" and (problem := teaching.contradiction(**step.options)):
+        yield problem
     if step.use == "prune_channels" and (problem := _planning.contradiction(**step.options)):
         yield problem
     if step.use == "prune":
@@ -111,9 +113,10 @@ def _same_layers(step: Call, other: Call) -> bool:
 
 
 def check_layers(steps: Sequence[Call], model: Any) -> None:
-    """Raises OptionError where a step's `where` or `sparsity` names a layer that the model does not have, or its budget can't be met.
+    """Raises OptionError where a step's `where`, `sparsity` or `hints` names a layer that there is not, or its budget can't be met, and
+    DataError where its teacher gives something else than the model.
 
-    For a run, before the model is trained: the names are the same before and after, and before and behind the other steps.
+    For a run, before the model is trained: names and outputs are the same before and after, and before and behind the other steps.
     """
     layers = copying.all_layers(model)
     for index, step in enumerate(steps):
@@ -123,6 +126,9 @@ def check_layers(steps: Sequence[Call], model: Any) -> None:
             selecting.selector(name, layers, f"steps[{index}].sparsity")
         if step.use == "prune_channels":
             channels.plan(model, **step.options)  # whose budget of multiply-accumulates or parameters can't be met, is refused
+        if step.options.get("fit") is not None:
+            teachers = ["self" if each == "trained" else each for each in teaching.several(step.options.get("teacher"))]
+            teaching.teaching_by(teachers or None, model, step.options["fit"], hints=step.options.get("hints"), at=f"steps[{index}].")
 
 
 __all__ = ["EFFECTS", "LAST", "PLANS", "TECHNIQUES", "chain", "plan_channels", *TECHNIQUES]
