@@ -21,7 +21,7 @@ from . import backend
 from .errors import OptionError, nearest
 
 Named = Mapping[str, str] | Sequence[str]  # student's layer -> teacher's; or layers of names that both have
-_EPSILON = 1e-6  # of a mean square; maps of less are as good as constant
+_EPSILON = 1e-10  # of a mean square; a map of less is as good as constant
 
 
 class Hints:
