@@ -10,7 +10,7 @@ import pytest
 import test_detection
 
 import tfopt
-from tfopt import backend, bridge, datasets, pipelines, recipes, tasks, teaching
+from tfopt import backend, bridge, datasets, pipelines, recipes, strategies, tasks, teaching
 from tfopt.errors import DataError, OptionError, RecipeError
 from tfopt.tracing import Trace
 
@@ -250,12 +250,14 @@ def test_what_is_asked_once_is_what_each_batch_would_be_told(first, data, teache
         np.testing.assert_allclose(logits, lesson.wanted(x)[0], atol=1e-4)
 
 
-def test_a_teacher_asked_once_teaches_the_same(data, teacher, monkeypatch):
-    curves = []
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_teacher_asked_once_teaches_the_same(replicas, data, teacher, monkeypatch):
+    curves, strategy = [], strategies.pick("mirrored", devices=["CPU:0", "CPU:1"][:replicas])
+    fit = dataclasses.replace(FIT, epochs=2, accumulate=replicas)
     for most in (teaching.MOST, 0):
         monkeypatch.setattr(teaching, "MOST", most)
-        with Trace() as trace:
-            tfopt.distill(student(data), data, teacher=teacher, fit=dataclasses.replace(FIT, epochs=2))
+        with Trace() as trace, strategy.scope():
+            tfopt.distill(student(data), data, teacher=teacher, fit=fit)
         assert any("asked once" in entry.get("text", "") for entry in trace.entries) == (most > 0)
         curves.append(next(entry["history"] for entry in trace.entries if entry["kind"] == "curve"))
     for name, values in curves[0].items():
