@@ -47,6 +47,7 @@ USERS = {
     "_flatbuffer": {"runtime", "measures", "inspection", "deployment", "conversion"},
     "_inspect_text": {"inspection"},
     "_inspections": {"inspection"},
+    "_hinting": {"teaching"},
     "_inputs": {"conversion"},
     "_joining": {"conversion"},
     "_layer_macs": {"inspection", "techniques"},
@@ -77,6 +78,7 @@ USERS = {
     "_safety": {"loading"},
     "_savedmodel": {"loading"},
     "_sheet_cells": {"describing", "picturing"},
+    "_soft_targets": {"teaching"},
     "_suppressing": {"conversion"},
     "_tallies": {"describing"},
     "_toml": {"recipes"},  # and of its writing half

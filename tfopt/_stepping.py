@@ -38,6 +38,7 @@ class _Step:
     def __init__(self, model: Any, fit: Fit, lesson: Any):
         self.model, self.fit, self.lesson = model, fit, lesson
         self.kernels = {id(kernel.variable) for kernel in kernels.of_all(model.layers)}
+        self.variables = [*model.trainable_variables, *(lesson.variables if lesson is not None else ())]
 
     def whole(self, data: Any) -> Any:
         """In place of `Model.train_step`."""
@@ -47,15 +48,15 @@ class _Step:
 
     def gradients(self, data: Any) -> tuple[list[tuple[Any, Any]], Any]:
         """(gradient, variable) pairs of the loss, in which None stands for a variable that it does not depend on; and the metrics."""
-        model, tf = self.model, backend.tensorflow()
+        model, lesson, tf = self.model, self.lesson, backend.tensorflow()
+        data, wanted = (data, None) if lesson is None else lesson.opened(data)
         x, y, weights = backend.keras().utils.unpack_x_y_sample_weight(data)
-        wanted = None if self.lesson is None else self.lesson.wanted(x)
         with tf.GradientTape() as tape:
-            outputs = model(x, training=True)
+            outputs, maps = (model(x, training=True), []) if lesson is None else lesson.answered(x)
             loss = model.compute_loss(x, y, outputs, weights)
-            if self.lesson is not None:
-                loss = self.lesson.loss(loss, wanted, outputs)
-        pairs = model.optimizer.compute_gradients(loss, model.trainable_variables, tape=tape)
+            if lesson is not None:
+                loss = lesson.loss(loss, wanted, outputs, maps)
+        pairs = model.optimizer.compute_gradients(loss, self.variables, tape=tape)
         return list(pairs), model.compute_metrics(x, y, outputs, weights)
 
     def apply(self, pairs: Sequence[tuple[Any, Any]]) -> None:
@@ -85,7 +86,7 @@ class _Parts(_Step):
                 id(variable): tf.Variable(
                     tf.zeros(variable.shape, variable.dtype), trainable=False, synchronization=tf.VariableSynchronization.ON_READ
                 )
-                for variable in model.trainable_variables
+                for variable in self.variables
             }
 
     def make(self, force: bool = False) -> Callable[[Any], Any]:

@@ -179,6 +179,21 @@ def training_batches(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
+def training_rows(data: Data, fit: Fit, first_epoch: int = 0) -> Any | None:
+    """The numbers of the examples in each of the `training_batches`, as `batches` of the training set counts them: int32 (batch,).
+
+    None where an example is not the same in every epoch, or can't be told by a number: where it is augmented, or streamed, or where a
+    service gives batches in any order.
+    """
+    plan = _Plan(data, fit)
+    augmented = data.augmentation is not None or any(map(preprocessing.is_augmentation, plan.preprocessing))
+    if augmented or not isinstance(plan.held, Rows) or fit.service is not None:
+        return None
+    as_it_stands = backend.tensorflow().autograph.experimental.do_not_convert
+    epochs = backend.tensorflow().data.Dataset.range(first_epoch, fit.epochs)
+    return epochs.flat_map(as_it_stands(plan.numbers)).map(as_it_stands(lambda numbers, seed: numbers))
+
+
 class _Plan:
     """Which rows make which batch, and what is done to them."""
 

@@ -106,13 +106,15 @@ def _fit(
     targets, steps = Targets(model, data, fit), pipelines.steps_per_epoch(data, fit)
     with model.distribute_strategy.scope():
         optimizer = way.compile(model, targets, fit, metrics=targets.task.watched(model))
-        model.optimizer.build(model.trainable_variables)
+        lesson = None if teaching is None else teaching.of(data, model)
+        beside = [] if lesson is None else lesson.variables
+        model.optimizer.build([*model.trainable_variables, *beside])
         callbacks = _callbacks.of_fit(model, fit, steps, name, callbacks)
         state = [variable for callback in callbacks for variable in getattr(callback, "state", ())] + _optimizers.unlisted_state(optimizer)
     file = progress.next_file()
     save_batch = functools.partial(_diverging.save_batch, data, fit, name, file, each=way.steps_per_execution)
     look = {"save_batch": save_batch, "first_broken": functools.partial(_diverging.first_broken, data, fit)}
-    keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=file, state=state, **look)
+    keeper = _tf_training.Keeper(fit, name=name, settled=settled, file=file, state=[*state, *beside], **look)
     first = keeper.resume(model)
     if first < fit.epochs:
         # The first is what several short fits in one process do by their nature, the second what the first masks of a tiny model are.
@@ -120,10 +122,11 @@ def _fit(
             backend.log_without("triggered tf.function retracing"),
             backend.log_without("is slow compared to the batch time"),
             pipelines.failures_named(data.train, data.validation),
-            own_step(model, fit, None if teaching is None else teaching.of(data, model)),
+            own_step(model, fit, lesson),
         ):
+            batches = targets.of_training(pipelines.training_batches(data, fit, first_epoch=first))
             model.fit(
-                targets.of_training(pipelines.training_batches(data, fit, first_epoch=first)),
+                batches if lesson is None else lesson.beside(batches, fit, first),
                 epochs=fit.epochs,
                 initial_epoch=first,
                 steps_per_epoch=steps,

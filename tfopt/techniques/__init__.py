@@ -46,7 +46,12 @@ PLANS = {
 }
 LAST = "quantize_aware"
 RESIZING = ("prune_channels", "factorize", "fold")
-_CONTRADICTIONS = {"prune_channels": _planning.contradiction, "factorize": factorization.contradiction, "prune": pruning.contradiction}
+_CONTRADICTIONS = {
+    "prune_channels": _planning.contradiction,
+    "factorize": factorization.contradiction,
+    "distill": teaching.contradiction,
+    "prune": pruning.contradiction,
+}
 EFFECTS = {
     "prune_channels": ("float32", "parameters"),
     "factorize": ("float32", "parameters"),
@@ -116,10 +121,11 @@ def _same_layers(step: Call, other: Call) -> bool:
 
 
 def check_layers(steps: Sequence[Call], model: Any, data: Data) -> None:
-    """Raises OptionError where a step's `where` or `sparsity` names a layer that the model does not have, or its budget can't be met.
+    """Raises OptionError where a step's `where`, `sparsity` or `hints` names a layer that there is not, or its budget can't be met, and
+    DataError where its teacher gives something else than the model.
 
-    For a run, before the model is trained: the names are the same before and after, and before and behind the other steps; `factorize`
-    adds some.
+    For a run, before the model is trained: names and outputs are the same before and after, and before and behind the other steps;
+    `factorize` adds names.
     """
     layers, resized = copying.all_layers(model), False
     for index, step in enumerate(steps):
@@ -127,6 +133,9 @@ def check_layers(steps: Sequence[Call], model: Any, data: Data) -> None:
         selecting.selector(step.options.get("where"), layers, f"steps[{index}].where")
         for name in sparsity if isinstance(sparsity, Mapping) else ():
             selecting.selector(name, layers, f"steps[{index}].sparsity")
+        if step.options.get("fit") is not None:
+            teachers = ["self" if each == "trained" else each for each in teaching.several(step.options.get("teacher"))]
+            teaching.teaching_by(teachers or None, model, step.options["fit"], hints=step.options.get("hints"), at=f"steps[{index}].")
         if step.use == "prune_channels" and not resized:
             channels.check_budget(model, data, **step.options)
         if step.use == "factorize":
