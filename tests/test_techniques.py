@@ -34,10 +34,11 @@ NETS = {
     "two_inputs": nets.two_inputs,
 }
 QUICK = tuple(net for net in NETS if net != "both_ways")  # which takes as long as all others together
-SMALLER = {"parameters"}  # measures of which less is the effect
+SMALLER = {"parameters", "largest_weight"}  # measures of which less is the effect
 # options: set so that the effect is plain to see; neutral: those that change nothing, if there are; plain: whether a plain model comes
 # back; with_conv: what is treated along with the convolution "conv" of `branching`.
 CASES = {
+    "clip_weights": {"options": {"limit": 0.2}, "neutral": {"percentile": 100}, "plain": True, "with_conv": ()},
     "cluster": {"options": {"clusters": 8}, "neutral": {"clusters": 100_000}, "plain": True, "with_conv": ()},
     "distill": {"options": {"teacher": "self"}, "neutral": {"teacher": "self"}, "plain": True, "with_conv": ()},
     "prune_channels": {

@@ -40,6 +40,7 @@ _HOMES = {
     "batch_find": "finding",
     "benchmark": "timing",
     "chain": "techniques",
+    "clip_weights": "techniques",
     "cluster": "techniques",
     "convert": "conversion",
     "cross_validate": "finding",

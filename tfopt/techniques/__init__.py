@@ -19,8 +19,9 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import _planning, channels, clustering, distillation, pruning, quantization
+from . import _planning, channels, clipping, clustering, distillation, pruning, quantization
 from .channels import plan_channels, prune_channels
+from .clipping import clip_weights
 from .clustering import cluster
 from .distillation import distill
 from .pruning import prune
@@ -30,6 +31,7 @@ TECHNIQUES = {
     "prune_channels": prune_channels,
     "distill": distill,
     "prune": prune,
+    "clip_weights": clip_weights,
     "cluster": cluster,
     "quantize_aware": quantize_aware,
 }
@@ -37,6 +39,7 @@ PLANS = {
     "prune_channels": channels.plan,
     "distill": distillation.plan,
     "prune": pruning.plan,
+    "clip_weights": clipping.plan,
     "cluster": clustering.plan,
     "quantize_aware": quantization.plan,
 }
@@ -44,6 +47,7 @@ LAST = "quantize_aware"
 EFFECTS = {
     "prune_channels": ("float32", "parameters"),
     "prune": ("float32", "sparsity"),
+    "clip_weights": ("float32", "largest_weight"),
     "cluster": ("float32", "repetition"),
     "quantize_aware": ("int8", "int8_operations"),
 }
@@ -96,6 +100,8 @@ def _problems_of(step: Call, before: Sequence[Call], last: bool) -> Iterator[str
     if step.use == "distill" and step.options.get("teacher") is None:
         yield "teacher: is missing; give a model's path, 'trained' or 'self'"
     if step.use == "prune_channels" and (problem := _planning.contradiction(**step.options)):
+        yield problem
+    if step.use == "clip_weights" and (problem := clipping.contradiction(**step.options)):
         yield problem
     if step.use == "prune":
         if problem := pruning.contradiction(**step.options):
