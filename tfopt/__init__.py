@@ -47,6 +47,7 @@ _HOMES = {
     "describe": "describing",
     "distill": "techniques",
     "embed": "embedding",
+    "equalize": "techniques",
     "inspect": "inspection",
     "load": "loading",
     "load_preprocessing": "deployment",

@@ -5,7 +5,7 @@ Attributes:
   PLANS: name -> `plan(model, **options)`, which says what the technique will do with each layer.
   LAST: the technique after which none can come; float files are made from the model before it.
   EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures). Not of
-    "distill", whose effect is in what the file answers.
+    "distill" and "equalize", whose effect is in what the file answers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import _planning, channels, clipping, clustering, distillation, pruning, quantization
+from . import _planning, channels, clipping, clustering, distillation, equalization, pruning, quantization
 from .channels import plan_channels, prune_channels
 from .clipping import clip_weights
 from .clustering import cluster
 from .distillation import distill
+from .equalization import equalize
 from .pruning import prune
 from .quantization import quantize_aware
 
@@ -33,6 +34,7 @@ TECHNIQUES = {
     "prune": prune,
     "clip_weights": clip_weights,
     "cluster": cluster,
+    "equalize": equalize,
     "quantize_aware": quantize_aware,
 }
 PLANS = {
@@ -41,6 +43,7 @@ PLANS = {
     "prune": pruning.plan,
     "clip_weights": clipping.plan,
     "cluster": clustering.plan,
+    "equalize": equalization.plan,
     "quantize_aware": quantization.plan,
 }
 LAST = "quantize_aware"
