@@ -1,9 +1,9 @@
 """Which channels of a model may be multiplied by a factor of their own, and divided by it again by what reads them.
 
 A factor above zero goes through a function f with f(s x) = s f(x): a ReLU, pooling, padding with zeros, Dropout, a Flatten, an Add whose
-summands have the same one. So the weights that make a channel can be multiplied by s and those that read it divided by s, and no prediction
-changes. Each layer is asked what it does, as in `coupling`; but where that cuts a depthwise convolution's channel on both sides at once, here
-the side that it reads and the side that it makes have factors of their own.
+summands have the same one. So the weights that make a channel can be multiplied by s and those that read it divided by s, and no
+prediction changes. Each layer is asked what it does, as in `coupling`; but where that has one channel before and behind a depthwise
+convolution, here the side that it reads and the side that it makes have factors of their own.
 
 A factor stops at the model's inputs and outputs, at functions that are not homogeneous (ReLU6, sigmoid, softmax), at what normalizes, at
 products, and at layers of which nothing is known; the reason is kept with the channels.

@@ -43,7 +43,8 @@ def _error(layer: Any) -> Any:
     """The layer with what rounding adds to its kernel, and nothing else."""
     (kernel,) = kernels.kernels_of(layer)
     weights = kernel.matrix()
-    scales = np.maximum(np.abs(weights).max(axis=0), np.finfo("float32").tiny) / 127  # as the converter has it: a scale an output, no zero point
+    # As the converter has it: a scale for each output, no zero point.
+    scales = np.maximum(np.abs(weights).max(axis=0), np.finfo("float32").tiny) / 127
     error = rewriting.twin(layer, use_bias=False, activation="linear", name=f"{layer.name}_error")
     error.build(layer.input_shape)
     error.set_weights([kernel.restored(np.round(weights / scales) * scales - weights)])

@@ -8,10 +8,10 @@ for a bound b: a number, so many standard deviations of the kernel, or a percent
 then smaller, and all other weights are rounded less; what is paid is the error of those that were cut. With a fit the bound is laid over
 the weights after each step, as a projection onto [-b, b], and the others learn to make up for it.
 
-Zeros tell nothing of how large weights are, so those of a pruned kernel are not counted. Biases have 32 bits in an int8 file, and BatchNorm's
-numbers go into the kernels: both are left alone.
+Zeros tell nothing of how large weights are, so those of a pruned kernel are not counted. Biases have 32 bits in an int8 file, and
+BatchNorm's numbers go into the kernels: both are left alone.
 
-Jacob et al. 2018 (arXiv:1712.05877), section 3, weights that are outliers; clipping for quantization: Banner et al. 2019 (arXiv:1810.05723).
+What outliers do: Jacob et al. 2018 (arXiv:1712.05877), section 3; clipping for it: Banner et al. 2019 (arXiv:1810.05723).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Amount = Annotated[float, Field(gt=0)] | None
 def plan(
     model: Any, *, percentile: Percentile = None, limit: Amount = None, std: Amount = None, where: Where = None, **_: Any
 ) -> tuple[Choice, ...]:
-    """Which layers `clip_weights` will treat: those with a kernel that `where` names; and how many of their weights are beyond the bound."""
+    """Which layers `clip_weights` will treat: those with a kernel that `where` names; how many of their weights are beyond the bound."""
     return tuple(choice for choice, _ in _planned(copying.all_layers(bridge.plain(model)), percentile, limit, std, where))
 
 

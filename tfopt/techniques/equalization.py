@@ -30,7 +30,7 @@ import numpy as np
 from .. import bridge, options, tasks, training
 from ..errors import DataError, UnsupportedModel
 from ..surgery import Fate, copying, folding, kernels, operators, precision, rewriting
-from ..surgery.factors import Factors, Place
+from ..surgery.factors import Factors
 from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
@@ -40,10 +40,10 @@ from ._ranges import equalizing
 
 
 def plan(model: Any, **_: Any) -> tuple[Choice, ...]:
-    """Which layers `equalize` will treat: those that share a channel's range with others, or take in a BatchNorm; and where a factor stops."""
+    """Which layers `equalize` will treat: those that make or read channels that get a factor, or take in a BatchNorm; why others not."""
     model = bridge.plain(model)
     copying.check_supported(model)
-    ready, fates = _folded(precision.in_float32(model))
+    ready, fates = _folded(model)
     return _choices(model, fates, _factors(ready))
 
 
@@ -84,7 +84,7 @@ def equalize(
     if data is not None or fit is not None:
         tasks.check_fits(model, data)
     teaching = teaching_by(teacher, model, fit)
-    ready, fates = _folded(precision.in_float32(model))
+    ready, fates = _folded(model)
     factors = _factors(ready)
     choices = _choices(model, fates, factors)
     record_plan("equalize", choices)
@@ -93,6 +93,7 @@ def equalize(
     factors.multiply(equalizing(factors))
     if bias_correction:
         _correcting.correct(ready, data)
+    ready = _as_precise_as(model, ready, fates)
     if fit is not None:
         callbacks = Kept(kernels.of_all(ready.layers)).callbacks()
         training.fit_in_place(ready, data, fit, name="equalize", callbacks=callbacks, teaching=teaching)
@@ -100,16 +101,27 @@ def equalize(
 
 
 def _folded(model: Any) -> tuple[Any, dict[str, Fate]]:
-    """The model laid open, with operations as layers and BatchNorms in the layers before them; and what became of each layer."""
+    """The model laid open, in float32, operations as layers and BatchNorms in the layers before them; and what became of each layer."""
     fates = {path: Fate((path,)) for path, _ in copying.all_layers(model)}
 
-    def is_norm(before: Any, after: Any) -> bool:
-        return rewriting.kind(after) in folding.BATCH_NORMS
+    def norms_folded(model: Any) -> tuple[Any, rewriting.Changes]:
+        return folding.folded_back(model, lambda before, after: rewriting.kind(after) in folding.BATCH_NORMS)
 
-    for change, *arguments in ((rewriting.flattened,), (operators.as_layers,), (folding.folded_back, is_norm)):
-        model, changes = change(model, *arguments)
+    for change in (rewriting.flattened, lambda model: (precision.in_float32(model), {}), operators.as_layers, norms_folded):
+        model, changes = change(model)
         fates = {path: fate.after(changes) for path, fate in fates.items()}
     return model, fates
+
+
+def _as_precise_as(model: Any, ready: Any, fates: dict[str, Fate]) -> Any:
+    """The model that is ready, each layer computing in the precision of the one that it stands for."""
+    layers = dict(copying.all_layers(model))
+    policies = {name: layers[path].dtype_policy.name for path, fate in fates.items() if not fate.merged for name in fate.layers}
+    if {layer.dtype_policy.name for layer in layers.values()} == {"float32"}:
+        return ready
+    new = rewriting.rebuilt(ready, lambda layer: rewriting.twin(layer, dtype=policies[layer.name]))
+    new._set_dtype_policy(model.dtype_policy)
+    return new
 
 
 def _factors(model: Any) -> Factors:
@@ -135,7 +147,8 @@ def _choices(model: Any, fates: dict[str, Fate], factors: Factors) -> tuple[Choi
             return Choice(path, True, fate.reasons[-1])
         found = [place for name in fate.layers for place in places.get(name, ())]
         if not found:
-            return Choice(path, False, f"{type(layer).__name__} has no {'kernel that a factor could go into' if layer.weights else 'weights'}")
+            missing = "kernel that a factor could go into" if layer.weights else "weights"
+            return Choice(path, False, f"{type(layer).__name__} has no {missing}")
         sides = [("outputs", found[-1].makes), ("inputs", found[0].reads)]
         told = [f"takes in {takes_in[name]}" for name in fate.layers if name in takes_in]
         treated = bool(told) or any(free[factors.of(ids)].any() for _, ids in sides)
