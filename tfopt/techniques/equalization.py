@@ -31,6 +31,7 @@ from .. import bridge, options, tasks, training
 from ..errors import DataError, UnsupportedModel
 from ..surgery import Fate, copying, folding, kernels, operators, precision, rewriting
 from ..surgery.factors import Factors
+from ..surgery.ties import FIXED
 from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
@@ -149,7 +150,7 @@ def _choices(model: Any, fates: dict[str, Fate], factors: Factors) -> tuple[Choi
         if not found:
             missing = "kernel that a factor could go into" if layer.weights else "weights"
             return Choice(path, False, f"{type(layer).__name__} has no {missing}")
-        sides = [("outputs", found[-1].makes), ("inputs", found[0].reads)]
+        sides = [(side, ids) for side, ids in (("outputs", found[-1].makes), ("inputs", found[0].reads)) if (ids != FIXED).any()]
         told = [f"takes in {takes_in[name]}" for name in fate.layers if name in takes_in]
         treated = bool(told) or any(free[factors.of(ids)].any() for _, ids in sides)
         return Choice(path, treated, "; ".join([*told, *(_told(side, ids, free, factors) for side, ids in sides)]))
@@ -159,7 +160,9 @@ def _choices(model: Any, fates: dict[str, Fate], factors: Factors) -> tuple[Choi
 
 def _told(side: str, ids: np.ndarray, free: np.ndarray, factors: Factors) -> str:
     """What becomes of the channels on one side of a kernel."""
-    numbers = factors.of(ids).ravel()
-    scaled, stay = np.unique(numbers[free[numbers]]), numbers[~free[numbers]]
-    reason = f"stay: {factors.kept(stay[0])}" if len(stay) else ""
-    return f"{side} scaled" + (f", {len(np.unique(stay))} of them {reason}" if reason else "") if len(scaled) else f"{side} {reason}"
+    numbers = np.unique(factors.of(ids[ids != FIXED]))
+    stay = numbers[~free[numbers]]
+    if not len(stay):
+        return f"{side} scaled"
+    reason = f"stay: {factors.kept(stay[0])}"
+    return f"{side} {reason}" if len(stay) == len(numbers) else f"{side} scaled, {len(stay)} of them {reason}"
