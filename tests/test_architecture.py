@@ -85,7 +85,7 @@ USERS = {
     "_worker": {"conversion"},
 }
 # Modules that the others of their package are built on, and may import.
-BASES = {"surgery.rewriting", "surgery.copying", "surgery.selecting", "surgery.ties"}
+BASES = {"surgery.rewriting", "surgery.copying", "surgery.selecting", "surgery.ties", "surgery.coupling"}
 # A noun's method that only calls the verb of its name, when it is called: `data.describe()` reads better than `describing.describe(data)`
 # and does nothing else. No import of this kind is needed to load the noun, or happens then.
 METHODS = {("types", "describing")}

@@ -168,6 +168,9 @@ def test_zeros_and_distinct_values_are_found_in_every_format(format, prepared, d
     assert kernels["CONV_2D"].zeros == kernels["DEPTHWISE_CONV_2D"].zeros == (0, 0.5, 0.25, 0.75)
     assert max(kernels["CONV_2D"].distinct + kernels["DEPTHWISE_CONV_2D"].distinct) <= 4
     assert set(kernels["FULLY_CONNECTED"].distinct) == {3} and len(kernels["FULLY_CONNECTED"].zeros) == 11
+    for kind, name in (("CONV_2D", "conv"), ("DEPTHWISE_CONV_2D", "depthwise")):
+        largest = np.abs(prepared.get_layer(name).get_weights()[0]).max(axis=(0, 1)).ravel()
+        assert kernels[kind].largest == pytest.approx(largest, rel=1e-3) and measured.largest_weight == pytest.approx(0.5, rel=1e-3)
     assert measured.sparsity == pytest.approx(2 * 24 / sum(np.prod(kernel.shape) for kernel in measured.kernels))
 
 

@@ -49,7 +49,7 @@ TRACE = (
 
 def row(format, steps, score, size, zipped, ms, *, broken=(), quantized=False, error=0.02):
     dtype = "int8" if quantized else "float32"
-    kernel = Kernel("net/conv", "CONV_2D", dtype, (2, 3, 3, 1), (0.5, 0.25), (3, 9))
+    kernel = Kernel("net/conv", "CONV_2D", dtype, (2, 3, 3, 1), (0.5, 0.25), (3, 9), (0.75, 1.5))
     operations = (Operation("CONV_2D", "net/conv", dtype, dtype), Operation("SOFTMAX", "net/out", "float32", None))
     return Row(
         Artifact(f"{'optimized' if len(steps) > 1 else 'plain'}-{format}", format, f"{format} {steps}".encode(), steps),

@@ -34,11 +34,13 @@ NETS = {
     "two_inputs": nets.two_inputs,
 }
 QUICK = tuple(net for net in NETS if net != "both_ways")  # which takes as long as all others together
-SMALLER = {"parameters"}  # measures of which less is the effect
-# options: set so that the effect is plain to see; neutral: those that change nothing, if there are; plain: whether a plain model comes
-# back; parts: whether its layers may stand in parts, of which the last has the layer's name; with_conv: what is treated along with the
-# convolution "conv" of `branching`.
+IN_THE_ANSWERS = {"distill", "equalize"}  # techniques whose effect no measure of a file shows, but what it answers
+SMALLER = {"parameters", "largest_weight"}  # measures of which less is the effect
+# options: set so that the effect is plain to see; neutral: those that change nothing, if there are; plain: whether a plain model of the
+# same layers comes back; parts: whether its layers may stand in parts, of which the last has the layer's name; with_conv: what is treated
+# along with the convolution "conv" of `branching`; nothing: nets in which it can treat no layer.
 CASES = {
+    "clip_weights": {"options": {"limit": 0.2}, "neutral": {"percentile": 100}, "plain": True, "with_conv": ()},
     "cluster": {"options": {"clusters": 8}, "neutral": {"clusters": 100_000}, "plain": True, "with_conv": ()},
     "distill": {"options": {"teacher": "self"}, "neutral": {"teacher": "self"}, "plain": True, "with_conv": ()},
     "factorize": {"options": {"rank": 0.25}, "neutral": {"rank": 1.0}, "plain": True, "parts": True, "with_conv": ()},
@@ -47,6 +49,12 @@ CASES = {
         "neutral": {"keep": 1.0},
         "plain": True,
         "with_conv": ("bn", "depthwise", "inner/point"),  # what stands behind it and reads its channels
+    },
+    "equalize": {
+        "options": {},
+        "neutral": {},
+        "plain": False,  # BatchNorms are folded
+        "nothing": ("attention", "both_ways", "gated", "recurrent"),  # no factor goes through gates and normalizations
     },
     "prune": {"options": {"sparsity": 0.6}, "neutral": {"sparsity": 0.0}, "plain": True, "with_conv": ()},
     "quantize_aware": {"options": {}, "neutral": None, "plain": False, "with_conv": ("bn",)},  # BatchNorm goes with its convolution
@@ -61,6 +69,7 @@ def pairs(*quick, names=tuple(CASES), slow=()):
             pytest.param(name, net, id=f"{name}-{net}", marks=[] if net in (quick or QUICK) and name not in slow else [pytest.mark.slow])
             for name in sorted(names)
             for net in NETS
+            if net not in CASES[name].get("nothing", ())
         ],
     )
 
@@ -157,7 +166,7 @@ def in_file(technique, net, model, data):
 
 
 def measure_of(technique):
-    """The format and the measure of it that the technique moves; distillation moves none, and leaves the size as it was."""
+    """The format and the measure of it that the technique moves; of those that move none, what they leave as it was."""
     return techniques.EFFECTS.get(technique, ("float32", "parameters"))
 
 
@@ -178,7 +187,7 @@ def technique(request):
 
 
 def test_every_technique_has_a_case():
-    assert set(CASES) == set(techniques.TECHNIQUES) == set(techniques.PLANS) == {*techniques.EFFECTS, "distill"}
+    assert set(CASES) == set(techniques.TECHNIQUES) == set(techniques.PLANS) == {*techniques.EFFECTS, *IN_THE_ANSWERS}
 
 
 # ---- law 1: the input model is unchanged
@@ -257,7 +266,8 @@ def test_law_3_a_keras_3_model_with_operations_of_its_own_is_accepted(technique,
     weights, outputs = model.get_weights(), said(model, examples["branching"])
     result = apply(technique, model, digits, FIT)
     assert same_weights(result, apply(technique, bridge.to_keras2(model), digits, FIT))
-    assert {choice.layer for choice in planned(technique, model) if choice.treated} >= {"conv", "logits"}
+    treated = {choice.layer for choice in planned(technique, model) if choice.treated}
+    assert treated >= {"conv", "bn" if technique == "equalize" else "logits"}  # a factor stops at silu, and at what it is added to
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
     assert np.array_equal(outputs, said(model, examples["branching"]))
 
@@ -317,7 +327,7 @@ def test_law_7_what_can_not_be_treated_is_left_alone_and_said(technique, net, ra
 
 def test_law_7_an_odd_layer_does_not_kill_the_model(technique, ran):
     choices = {choice.layer: choice for choice in planned(technique, ran(technique, "odd").model)}
-    around = "conv1d" if technique == "prune_channels" else "conv"  # whose channels do not go through the Lambda
+    around = "conv1d" if technique in ("prune_channels", "equalize") else "conv"  # whose channels do not go through the Lambda
     assert choices[around].treated and choices["logits"].treated
     assert not choices["rescaling"].treated and not choices["lambda"].treated
 
@@ -364,6 +374,9 @@ def check_mixed(technique, net, data, untreated, fit, keras=2):
     assert policies(bridge.plain(model)) == before
     if CASES[technique]["plain"]:
         assert policies(result).items() >= before.items()
+    elif technique != techniques.LAST:
+        left = {name.rpartition("/")[2]: policy for name, policy in before.items()}  # of a nested model's layers that are laid open, too
+        assert {name.rpartition("/")[2]: policy for name, policy in policies(result).items()}.items() <= left.items()
     assert moved(technique, in_file(technique, net, result, data), untreated(technique, net))
 
 

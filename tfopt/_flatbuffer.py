@@ -53,8 +53,8 @@ def contents(source: Artifact | str | os.PathLike | bytes) -> tuple[str, bytes]:
 class Tensor:
     """A tensor of a graph: `content` holds its bytes where it is a constant, else None; `sparse` ones are packed in a way not read here.
 
-    `shape` has a 1 for each free dimension, the batch's among them; `signature` has a -1 there. `scales` is how many scales it is
-    quantized with (0: not at all), `axis` the dimension along which they change where there are several. A `variable` keeps its
+    `shape` has a 1 for each free dimension, the batch's among them; `signature` has a -1 there. `scales` are those that it is
+    quantized with (none: not at all), `axis` the dimension along which they change where there are several. A `variable` keeps its
     values from one run to the next.
     """
 
@@ -65,7 +65,7 @@ class Tensor:
     zero_points: np.ndarray = field(repr=False)
     content: np.ndarray | None = field(repr=False)
     sparse: bool
-    scales: int
+    scales: np.ndarray = field(repr=False)
     axis: int
     variable: bool
 
@@ -177,8 +177,8 @@ def _tensor(tensor: Any, buffer: Any, content: bytes) -> Tensor:
         _check_size(name, shape, dtype, constant)
     signature = _indices(tensor.shapeSignature) or shape
     points = np.zeros(1, np.int64) if zero_points is None else np.asarray(zero_points)
-    scales, axis = (0, 0) if quantization is None else (len(_list(quantization.scale)), quantization.quantizedDimension)
-    return Tensor(name, shape, signature, dtype, points, constant, sparse, scales, axis, bool(tensor.isVariable))
+    scales, axis = ((), 0) if quantization is None else (_list(quantization.scale), quantization.quantizedDimension)
+    return Tensor(name, shape, signature, dtype, points, constant, sparse, np.asarray(scales), axis, bool(tensor.isVariable))
 
 
 def _constant(buffer: Any, content: bytes) -> np.ndarray | None:

@@ -222,8 +222,8 @@ def _tensors(number: int, graph: measures.Reader) -> Iterator[FileTensor]:
             dtype=tensor.dtype,
             bytes=int(tensor.bytes * rows),
             constant=tensor.content is not None,
-            scales=tensor.scales,
-            quantized_dimension=tensor.axis if tensor.scales > 1 else None,
+            scales=len(tensor.scales),
+            quantized_dimension=tensor.axis if len(tensor.scales) > 1 else None,
         )
 
 
@@ -254,8 +254,8 @@ def _operations(number: int, graph: measures.Reader, parts: Mapping[int, int], l
             shape=_shape(output) if output else (),
             dtype=output.dtype if output else "",
             weights=kernel.dtype if kernel else None,
-            scales=kernel.scales if kernel else None,
-            quantized_dimension=kernel.axis if kernel and kernel.scales > 1 else None,
+            scales=len(kernel.scales) if kernel else None,
+            quantized_dimension=kernel.axis if kernel and len(kernel.scales) > 1 else None,
             macs=None if node.kind in looping else graph.macs_of(node),
             part=parts.get(index) if number == 0 else None,
         )

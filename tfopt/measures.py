@@ -245,11 +245,15 @@ def _rows(graph: Graph) -> dict[int, Fraction | None]:
     return rows
 
 
-def _per_channel(tensor: Tensor, axis: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Per output channel: the share of zeros, and how many values are different."""
+def _per_channel(tensor: Tensor, axis: int) -> tuple[tuple[float, ...], tuple[int, ...], tuple[float, ...]]:
+    """Per output channel: the share of zeros, how many values are different, and the largest |w|."""
     rows = np.moveaxis(tensor.values(), axis, 0)
     rows = np.sort(rows.reshape(len(rows), -1), axis=1)
-    points = tensor.zero_points
-    zeros = np.mean(rows == (points[:, None] if len(points) == len(rows) else points[0]), axis=1)
+    points, scales = (
+        values[:, None] if len(values) == len(rows) else values[:1]
+        for values in (tensor.zero_points, tensor.scales if len(tensor.scales) else np.ones(1))
+    )
+    zeros = np.mean(rows == points, axis=1)
+    largest = np.abs(scales * (rows[:, [0, -1]].astype("float64") - points)).max(axis=1)
     distinct = 1 + np.count_nonzero(rows[:, 1:] != rows[:, :-1], axis=1)
-    return tuple(zeros.tolist()), tuple(distinct.tolist())
+    return tuple(zeros.tolist()), tuple(distinct.tolist()), tuple(largest.tolist())

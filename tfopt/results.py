@@ -99,6 +99,7 @@ class Kernel:
       shape: in the file's own layout, e.g. (out, height, width, in) for CONV_2D.
       zeros: per output channel, the share of weights that are exactly zero (int8: that equal the zero point).
       distinct: per output channel, how many different values there are.
+      largest: per output channel, the largest |w|; of int8, as it is computed with.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Kernel:
     shape: tuple[int, ...]
     zeros: tuple[float, ...] = field(repr=False)
     distinct: tuple[int, ...] = field(repr=False)
+    largest: tuple[float, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class Measures:
         """The share of the kernels' weights whose value another weight of the same output channel has: 0 where all are different."""
         weights = sum(math.prod(kernel.shape) for kernel in self.kernels)
         return 1 - sum(map(sum, (kernel.distinct for kernel in self.kernels))) / weights if weights else 0.0
+
+    @property
+    def largest_weight(self) -> float:
+        """The largest |w| of any kernel; 0 where there are none."""
+        return max((max(kernel.largest) for kernel in self.kernels), default=0.0)
 
     @property
     def int8_operations(self) -> int:

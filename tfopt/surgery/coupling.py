@@ -1,6 +1,6 @@
 """Which channels of a model can only be cut together, and why some can't be cut at all: found from the layer graph.
 
-Each layer is asked what it does with channels (`_RULES`): which axes of its weights make new ones or read those that it is given, and in
+Each layer is asked what it does with channels (`RULES`): which axes of its weights make new ones or read those that it is given, and in
 what order it hands them on. What two layers read or make at the same place becomes one channel (`ties`), so that a residual Add, a
 Concatenate or a Flatten needs no case of its own when it comes to cutting.
 
@@ -14,7 +14,7 @@ The idea of groups from dependencies: Fang et al. 2023, "DepGraph: Towards Any S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import backend
@@ -44,26 +44,31 @@ def coupled(model: Any) -> Ties:
     >>> groups = groups_in({key: ties.of(slot.ids) for key, slot in ties.slots.items()})
     """
     ties = Ties()
-    inputs = [ties.kept_ones(_shape(tensor), "an input of the model") for tensor in model.inputs]
-    for channels in _walked(ties, model, inputs):
-        ties.keep(channels.ids, "an output of the model")
+    walk(ties, model, RULES)
     return ties
 
 
-def _walked(ties: Ties, model: Any, inputs: Sequence[Channels]) -> list[Channels]:
+def walk(ties: Ties, model: Any, rules: Mapping[str, Rule]) -> None:
+    """Lets each layer of a model write down, by the rule for its kind, what it does with channels; inputs and outputs are kept."""
+    inputs = [ties.kept_ones(_shape(tensor), "an input of the model") for tensor in model.inputs]
+    for channels in _walked(ties, model, inputs, rules):
+        ties.keep(channels.ids, "an output of the model")
+
+
+def _walked(ties: Ties, model: Any, inputs: Sequence[Channels], rules: Mapping[str, Rule]) -> list[Channels]:
     """What a model's outputs hold."""
     keras, nest = backend.keras(), backend.tensorflow().nest
     known = {id(tensor): channels for tensor, channels in zip(model.inputs, inputs, strict=True)}
     for node in backend.nodes_of(model):
         given, outputs = [known[id(tensor)] for tensor in node.keras_inputs], nest.flatten(node.outputs)
         if isinstance(node.layer, keras.Model) and node.layer._is_graph_network:
-            found = _walked(ties, node.layer, given)
+            found = _walked(ties, node.layer, given, rules)
             for tensor, channels in zip(node.layer.inputs, given, strict=True):
                 if channels.axis is not None:
                     ties.setting(tensor._keras_history.layer, ["batch_input_shape", channels.axis], channels.ids)
         else:
             call = Call(given, list(map(_shape, node.keras_inputs)), list(map(_shape, outputs)), _arguments(node))
-            found = _called(ties, node.layer, call)
+            found = _called(ties, node.layer, call, rules)
         known.update(zip(map(id, outputs), found, strict=True))
     return [known[id(tensor)] for tensor in model.outputs]
 
@@ -80,8 +85,8 @@ def _arguments(node: Any) -> tuple[tuple, dict]:
     return nest.map_structure(lambda one: places.get(id(one), one), (node.call_args, node.call_kwargs))
 
 
-def _called(ties: Ties, layer: Any, call: Call) -> list[Channels]:
-    rule = _RULES.get(kind(layer))
+def _called(ties: Ties, layer: Any, call: Call, rules: Mapping[str, Rule]) -> list[Channels]:
+    rule = rules.get(kind(layer))
     if rule is None or not all(call.shapes) or not all(call.outputs):
         what = f"{kind(layer) or type(layer).__name__} {layer.name!r}"
         found = stopped(ties, call.inputs, f"it is not known what {what} does with channels")
@@ -169,7 +174,8 @@ def _each_step(ties: Ties, layer: Any, call: Call) -> Channels | list[Channels]:
     if any(channels.axis == 1 for channels in call.inputs):
         return stopped(ties, call.inputs, f"{layer.name} works on its steps one by one")
     inputs = [Channels(one.axis - 1, one.ids, one.rest) if one.axis is not None else one for one in call.inputs]
-    found = _called(ties, layer.layer, Call(inputs, *([shape[:1] + shape[2:] for shape in some] for some in (call.shapes, call.outputs))))
+    inner = Call(inputs, *([shape[:1] + shape[2:] for shape in some] for some in (call.shapes, call.outputs)))
+    found = _called(ties, layer.layer, inner, RULES)
     for path, ids in ties.settings.get(id(layer.layer), {}).items():
         ties.setting(layer, ("layer", "config", *path), ids)
     return [Channels(one.axis + 1, one.ids, one.rest) if one.axis is not None else one for one in found]
@@ -179,7 +185,7 @@ def _normalizing(ties: Ties, layer: Any, call: Call) -> Channels:
     return stopped(ties, call.inputs, f"{kind(layer)} {layer.name!r} runs over them: a channel of zeros still counts in its statistics")
 
 
-_RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "Dense": _kernels.dense,
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _kernels.convolution),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _kernels.depthwise),

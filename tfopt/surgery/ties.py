@@ -96,6 +96,11 @@ class Ties:
         self._parents += range(first, first + count)
         return np.arange(first, first + count)
 
+    @property
+    def count(self) -> int:
+        """How many numbers there are."""
+        return len(self._parents)
+
     def of(self, ids: np.ndarray) -> np.ndarray:
         """The number that stands for all that a channel is tied to, for each."""
         return np.array([self._root(number) for number in np.asarray(ids).ravel().tolist()], int).reshape(np.shape(ids))

@@ -6,7 +6,7 @@ Attributes:
   RESIZING: those behind which a model costs something else, so that a budget of a later step can't be checked before.
   LAST: the technique after which none can come; float files are made from the model before it.
   EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures). Not of
-    "distill", whose effect is in what the file answers.
+    "distill" and "equalize", whose effect is in what the file answers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import _parts, _planning, channels, clustering, distillation, factorization, pruning, quantization
+from . import _parts, _planning, channels, clipping, clustering, distillation, equalization, factorization, pruning, quantization
 from .channels import plan_channels, prune_channels
+from .clipping import clip_weights
 from .clustering import cluster
 from .distillation import distill
+from .equalization import equalize
 from .factorization import factorize
 from .pruning import prune
 from .quantization import quantize_aware
@@ -33,7 +35,9 @@ TECHNIQUES = {
     "factorize": factorize,
     "distill": distill,
     "prune": prune,
+    "clip_weights": clip_weights,
     "cluster": cluster,
+    "equalize": equalize,
     "quantize_aware": quantize_aware,
 }
 PLANS = {
@@ -41,7 +45,9 @@ PLANS = {
     "factorize": factorization.plan,
     "distill": distillation.plan,
     "prune": pruning.plan,
+    "clip_weights": clipping.plan,
     "cluster": clustering.plan,
+    "equalize": equalization.plan,
     "quantize_aware": quantization.plan,
 }
 LAST = "quantize_aware"
@@ -51,11 +57,13 @@ _CONTRADICTIONS = {
     "factorize": factorization.contradiction,
     "distill": teaching.contradiction,
     "prune": pruning.contradiction,
+    "clip_weights": clipping.contradiction,
 }
 EFFECTS = {
     "prune_channels": ("float32", "parameters"),
     "factorize": ("float32", "parameters"),
     "prune": ("float32", "sparsity"),
+    "clip_weights": ("float32", "largest_weight"),
     "cluster": ("float32", "repetition"),
     "quantize_aware": ("int8", "int8_operations"),
 }

@@ -68,6 +68,26 @@ class Pruning(Masking):
         self.apply()
 
 
+class Bounding(Callback):
+    """Keeps |w| below a bound: clips each variable to it after each step of the optimizer.
+
+    Args:
+      bounded: variables of any float dtype, each with its bound.
+    """
+
+    def __init__(self, bounded: Sequence[tuple[Any, float]]):
+        super().__init__()
+        self.bounded = list(bounded)
+        self.apply = tf.function(self._apply, autograph=False)
+
+    def _apply(self) -> None:
+        for variable, bound in self.bounded:
+            variable.assign(tf.clip_by_value(variable, -bound, bound))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.apply()
+
+
 class Sharing(Callback):
     """Keeps weights shared: after each step each weight is again the centroid nearest to where its own gradients have taken it.
 
