@@ -46,6 +46,7 @@ _HOMES = {
     "describe": "describing",
     "distill": "techniques",
     "embed": "embedding",
+    "fold": "techniques",
     "inspect": "inspection",
     "load": "loading",
     "load_preprocessing": "deployment",

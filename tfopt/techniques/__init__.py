@@ -5,7 +5,7 @@ Attributes:
   PLANS: name -> `plan(model, **options)`, which says what the technique will do with each layer.
   LAST: the technique after which none can come; float files are made from the model before it.
   EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures). Not of
-    "distill", whose effect is in what the file answers.
+    "distill", whose effect is in what the file answers, nor of "fold": many a model has nothing to fold.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import _planning, channels, clustering, distillation, pruning, quantization
+from . import _planning, channels, clustering, distillation, folding, pruning, quantization
 from .channels import plan_channels, prune_channels
 from .clustering import cluster
 from .distillation import distill
+from .folding import fold
 from .pruning import prune
 from .quantization import quantize_aware
 
@@ -31,6 +32,7 @@ TECHNIQUES = {
     "distill": distill,
     "prune": prune,
     "cluster": cluster,
+    "fold": fold,
     "quantize_aware": quantize_aware,
 }
 PLANS = {
@@ -38,6 +40,7 @@ PLANS = {
     "distill": distillation.plan,
     "prune": pruning.plan,
     "cluster": clustering.plan,
+    "fold": folding.plan,
     "quantize_aware": quantization.plan,
 }
 LAST = "quantize_aware"
