@@ -20,8 +20,6 @@ from tfopt.techniques import PLANS
 from tfopt.tracing import Trace
 from tfopt.types import Choice
 
-QUICK = ("densenet",)
-
 # ---- the law: the same predictions, in no more of anything, and the plan says what was done
 
 
@@ -52,7 +50,7 @@ def check_law(model, x=None, within=1e-5, *, larger=False):
 
 
 BUILT = [
-    pytest.param(name, *case, id=f"{name}-{number}", marks=[] if name in QUICK and not number else [pytest.mark.slow])
+    pytest.param(name, *case, id=f"{name}-{number}", marks=pytest.mark.slow)  # the laws of all techniques look at nets of each kind
     for name, cases in BUILDERS.items()
     for number, case in enumerate(cases)
 ]
@@ -104,7 +102,7 @@ def test_two_dense_layers_become_one_unless_they_are_a_bottleneck():
 
 
 PAIRS = list(itertools.product((1, 2, 3), (1, 2), ("valid", "same"), (True, False), (1, 2, 3), (1, 2), ("valid", "same")))
-SOME = PAIRS[::7]
+SOME = PAIRS[::13]
 ALL = pytest.param(PAIRS, id="all", marks=pytest.mark.slow)
 
 
@@ -201,12 +199,13 @@ def test_masked_steps_are_pooled_where_they_were():
     assert kinds(check_law(model)[0]) == ["Embedding", "Dense", "GlobalAveragePooling1D"]
 
 
-def test_the_transition_of_a_densenet_takes_a_quarter_also_in_the_file():
-    model = nets.randomized(tfopt.models.densenet((16, 16, 3), 10, blocks=[1, 1], growth=4))
+def test_a_densenets_transition_takes_a_quarter_also_in_the_file():
+    transition = [layers().Conv2D(12, 1, use_bias=False), layers().AveragePooling2D(), layers().ReLU(), layers().Conv2D(5, 3)]
+    model = chain(layers().BatchNormalization(), layers().ReLU(), *transition)
     small = tfopt.fold(model)
     before, after = (tfopt.measure(tfopt.convert(each)) for each in (model, small))
-    assert after.macs < before.macs and after.parameters <= before.parameters
-    assert before.macs - after.macs == tfopt.inspect(model).macs - tfopt.inspect(small).macs
+    assert before.macs - after.macs == 8 * 8 * 3 * 12 * 3 / 4 == tfopt.inspect(model).macs - tfopt.inspect(small).macs
+    assert after.parameters == before.parameters and len(after.operations) == len(before.operations)
 
 
 # ---- what does nothing
@@ -337,9 +336,11 @@ def test_zeros_and_shared_values_that_other_steps_left_stay():
         )  # fmt: skip
 
     assert kinds(tfopt.fold(model())) == ["ReLU", "Conv2D"]
-    for treated in (tfopt.prune(model(), sparsity=0.5), tfopt.cluster(model(), clusters=4)):
-        small, reasons = check_law(treated)
-        assert kinds(small) == ["ReLU", "BatchNormalization", "Conv2D", "Conv2D"] and reasons["bn"].startswith("left: neither")
+    small, _ = check_law(tfopt.prune(model(), sparsity=0.5))
+    assert kinds(small) == ["ReLU", "Conv2D", "Conv2D"]  # two kernels are not multiplied, but their channels of zeros are cut
+    assert all((layer.kernel.numpy() == 0).mean() > 0.4 for layer in small.layers[-2:])
+    small, reasons = check_law(tfopt.cluster(model(), clusters=4))
+    assert kinds(small) == ["ReLU", "BatchNormalization", "Conv2D", "Conv2D"] and reasons["bn"].startswith("left: neither")
     behind = chain(layers().Conv2D(5, 3, name="conv"), layers().BatchNormalization())
     small = tfopt.fold(tfopt.prune(behind, sparsity=0.5)).get_layer("conv")
     assert (small.kernel.numpy() == 0).mean() >= 0.5  # a factor for each output takes none away

@@ -136,7 +136,12 @@ def normalized(
     return followed.model, followed.fates
 
 
-def simplified(model: Any, *, kept: Callable[[Any], bool] = lambda layer: False) -> tuple[Any, dict[str, Fate]]:
+def simplified(
+    model: Any,
+    *,
+    shared: Callable[[Any], bool] = lambda layer: False,
+    sparse: Callable[[Any], bool] = lambda layer: False,
+) -> tuple[Any, dict[str, Fate]]:
     """The same model in fewer layers of its own kinds and fewer multiply-accumulates, and what became of each layer, by its path.
 
     No prediction changes by more than rounding. Nested models are laid open, and what does nothing at inference is dropped; then, until
@@ -144,18 +149,23 @@ def simplified(model: Any, *, kept: Callable[[Any], bool] = lambda layer: False)
 
     Args:
       model: a tf_keras model, sequential or functional, of any nesting. It is not changed.
-      kept: `layer -> whether its weights hold zeros or shared values` that a factor for each of its inputs, or a product with another
-        kernel, would take away: no such thing is done to it. A factor for each output leaves zeros, and each output channel its values.
+      shared: `layer -> whether its weights share values`: nothing is folded into it from before, as in `normalized`, and it is not made
+        one with another.
+      sparse: `layer -> whether its weights hold zeros`, which a factor leaves, but the product with another kernel does not.
     """
     followed = _Followed(model)
+
+    def free(layer: Any) -> bool:
+        return not shared(layer) and not sparse(layer)
+
     passes = (
         (dropping.idle_dropped,),
         (constants.constants_folded,),
         (_silent_cut,),
         (folding.folded_back,),
-        (folding.folded_forward, lambda layer, behind: not kept(behind)),
+        (folding.folded_forward, lambda layer, behind: not shared(behind)),
         (folding.rescalings_joined,),
-        (composing.composed, lambda before, after: not kept(before) and not kept(after)),
+        (composing.composed, lambda before, after: free(before) and free(after)),
         (pooling.pooled_first,),
     )
     followed.then(rewriting.flattened)

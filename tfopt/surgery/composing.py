@@ -110,7 +110,7 @@ def _padding(before: Any, after: Any, sizes: Sequence[int], strides: Sequence[in
     at_places = all(size == 1 for size in (*_sizes(before), *before.strides))
     if padded and (kind(after) in _POOLINGS or not at_places or _bias(before).any()):
         return None  # the second's zeros are put around what the first gives, and a pooling counts without them
-    wanted = [(count, start if padded else first_start) for (_, first_start, _), (count, start, _) in zip(first, second, strict=True)]
+    wanted = [(count, start + own) for (_, own, _), (count, start, _) in zip(first, second, strict=True)]
     for padding in ("valid", "same"):
         if [_windows(*each, padding)[:2] for each in zip(spaces[0], sizes, strides, strict=True)] == wanted:
             return padding
@@ -128,15 +128,14 @@ def _windows(size: int, kernel: int, stride: int, padding: str) -> tuple[int, in
 
 def _weights(before: Any, after: Any) -> list[np.ndarray]:
     """Kernel and bias of the two as one; no bias where neither has one."""
-    places = len(before.kernel.shape) - 2 if hasattr(before, "kernel") else len(before.depthwise_kernel.shape) - 2
-    strides = getattr(before, "strides", ())
+    strides = getattr(before, "strides", ())  # none of a Dense
     if kind(after) in _POOLINGS:
         one, bias = before.get_weights()[0].astype("float64"), _bias(before)
         kernel = _sum(one, after.pool_size, strides, lambda _: one / math.prod(after.pool_size), one.shape[-2:])
     else:
         one, other = _matrices(before), after.kernel.numpy().astype("float64")
-        bias = _bias(before) @ other.sum(tuple(range(places))) + _bias(after)
-        kernel = _sum(one, other.shape[:places], strides, lambda place: one @ other[place], (one.shape[-2], other.shape[-1]))
+        bias = _bias(before) @ other.sum(tuple(range(len(strides)))) + _bias(after)
+        kernel = _sum(one, other.shape[: len(strides)], strides, lambda place: one @ other[place], (one.shape[-2], other.shape[-1]))
     has_bias = before.use_bias or getattr(after, "use_bias", False)
     return [kernel.astype("float32"), *([bias.astype("float32")] if has_bias else [])]
 

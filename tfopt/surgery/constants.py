@@ -73,8 +73,13 @@ def _folds(layer: Any, node: Any, values: list[Any]) -> bool:
 
 
 def _rescaling(layer: Any, constants: list[np.ndarray]) -> Any:
-    scale, offset = (1.0, sum(constants)) if kind(layer) == "Add" else (np.prod(np.broadcast_arrays(*constants), axis=0), 0.0)
-    return backend.keras().layers.Rescaling(*(np.asarray(value, "float32").tolist() for value in (scale, offset)), name=layer.name)
+    scale, offset = (1.0, _together("Add", constants)) if kind(layer) == "Add" else (_together("Multiply", constants), 0.0)
+    values = (np.asarray(value, "float32").tolist() for value in (scale, offset))
+    return backend.keras().layers.Rescaling(*values, name=layer.name, dtype="float32")
+
+
+def _together(name: str, constants: list[np.ndarray]) -> np.ndarray:
+    return sum(constants) if name == "Add" else np.prod(np.broadcast_arrays(*constants), axis=0)
 
 
 def _constants(model: Any) -> dict[int, np.ndarray]:
@@ -93,8 +98,8 @@ def _value(layer: Any, given: list[np.ndarray | None]) -> np.ndarray | None:
     name = kind(layer)
     if name == "Multiply" and any(value is not None and not value.any() for value in given):
         return np.zeros(())
-    if name in _NEUTRAL and given and None not in [None if value is None else 0 for value in given]:
-        return sum(given) if name == "Add" else np.prod(np.broadcast_arrays(*given), axis=0)
+    if name in _NEUTRAL and all(value is not None for value in given):
+        return _together(name, given)
     if len(given) != 1:
         return None
     (value,) = given

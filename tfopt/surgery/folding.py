@@ -147,7 +147,7 @@ def rescalings_joined(model: Any) -> tuple[Any, Changes]:
         if alone and len(both) == 2 and None not in both:
             (a, b), (scale, offset) = both
             values = (np.asarray(value, "float32").tolist() for value in (scale * a, scale * b + offset))
-            joined[after.name] = backend.keras().layers.Rescaling(*values, name=after.name)
+            joined[after.name] = backend.keras().layers.Rescaling(*values, name=after.name, dtype="float32")
             gone[before.name] = after.name
 
     def remake(layer):

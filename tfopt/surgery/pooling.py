@@ -66,4 +66,5 @@ def _behind(layer: Any, pooling: Any) -> Any:
     """The layer as it has to be behind the pooling."""
     if kind(layer) not in CONVOLUTIONS or _keeps_places(pooling):
         return twin(layer)
-    return backend.keras().layers.Dense(layer.filters, use_bias=layer.use_bias, name=layer.name, trainable=layer.trainable)
+    settings = {key: getattr(layer, key) for key in ("use_bias", "name", "trainable")}
+    return backend.keras().layers.Dense(layer.filters, dtype="float32", **settings)

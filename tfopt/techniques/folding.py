@@ -63,7 +63,7 @@ def fold(model: Any, data: Data | None = None) -> Any:
 def _folded(model: Any) -> tuple[Any, tuple[Choice, ...]]:
     model = precision.in_float32(model)
     with backend.seeded(0):  # initializers, whose numbers are thrown away
-        new, fates = simplified(model, kept=_kept)
+        new, fates = simplified(model, shared=_shared, sparse=_sparse)
     taken: dict[str, list[str]] = {}
     for path, fate in fates.items():
         if fate.merged and fate.layers:
@@ -71,9 +71,14 @@ def _folded(model: Any) -> tuple[Any, tuple[Choice, ...]]:
     return new, tuple(_choice(path, layer, fates[path], taken, new) for path, layer in copying.all_layers(model))
 
 
-def _kept(layer: Any) -> bool:
-    """Whether its kernels hold zeros or shared values that `prune` and `cluster` have left."""
-    return any(not kernel.matrix().all() or _sharing.found_in(kernel) is not None for kernel in kernels.kernels_of(layer))
+def _shared(layer: Any) -> bool:
+    """Whether weights of it share values, as `cluster` leaves them."""
+    return any(_sharing.found_in(kernel) is not None for kernel in kernels.kernels_of(layer))
+
+
+def _sparse(layer: Any) -> bool:
+    """Whether weights of it are zero, as `prune` leaves them."""
+    return any(not kernel.matrix().all() for kernel in kernels.kernels_of(layer))
 
 
 def _choice(path: str, layer: Any, fate: Fate, taken: dict[str, list[str]], new: Any) -> Choice:
