@@ -50,7 +50,7 @@ USERS = {
     "_hinting": {"teaching"},
     "_inputs": {"conversion"},
     "_joining": {"conversion"},
-    "_layer_macs": {"inspection", "techniques"},
+    "_layer_macs": {"inspection", "techniques", "surgery"},
     "_lifetimes": {"inspection"},
     "_metadata": {"deployment", "conversion"},
     "_tables": {"finding", "techniques"},

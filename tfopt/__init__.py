@@ -49,6 +49,7 @@ _HOMES = {
     "embed": "embedding",
     "equalize": "techniques",
     "factorize": "techniques",
+    "fold": "techniques",
     "inspect": "inspection",
     "load": "loading",
     "load_preprocessing": "deployment",

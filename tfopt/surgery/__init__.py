@@ -1,6 +1,7 @@
 """Model -> model: copying, rewriting, selecting. Nothing here trains, and nothing here changes the model that it is given.
 
-`normalized` is what makes a model quantizable: all passes, one after the other.
+`normalized` is what makes a model quantizable: all passes, one after the other. `simplified` is what makes it smaller, in the layers that
+it has.
 """
 
 from __future__ import annotations
@@ -9,12 +10,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import activations, attending, copying, dilating, dropping, folding, hoisting, merging, operators, planes, recurrent, rewriting
+from . import (
+    activations,
+    attending,
+    composing,
+    constants,
+    copying,
+    coupling,
+    cutting,
+    dilating,
+    dropping,
+    folding,
+    hoisting,
+    kernels,
+    merging,
+    operators,
+    planes,
+    pooling,
+    recurrent,
+    rewriting,
+)
 
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of one layer of a model that was normalized.
+    """What became of one layer of a model that was normalized or simplified.
 
     Attributes:
       layers: the layers of the new model that do its work, the one that stands for it first.
@@ -34,6 +54,20 @@ class Fate:
         reasons = (*self.reasons, *(change.reason for change in found if change.reason))
         own = tuple(name for change in found if not change.merged for name in change.into)
         return Fate(own or found[0].into, not own, reasons)
+
+
+class _Followed:
+    """A model that passes are applied to, one after the other, and what became of each of its first layers."""
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.fates = {path: Fate((path,)) for path, _ in copying.all_layers(model)}
+
+    def then(self, change: Callable, *arguments: Any) -> bool:
+        """Applies a pass; whether it found something to do."""
+        self.model, changes = change(self.model, *arguments)
+        self.fates = {path: fate.after(changes) for path, fate in self.fates.items()}
+        return bool(changes)
 
 
 def normalized(
@@ -69,13 +103,8 @@ def normalized(
       deploy: whether the model is done learning. If not, dropout stays, and only BatchNorms are folded: a Rescaling by 1/255 (or a
         LayerScale by 1e-6) would make weights so many times smaller, and an optimizer's steps would be as large as before.
     """
-    fates = {path: Fate((path,)) for path, _ in copying.all_layers(model)}
-
-    def then(change: Callable, *arguments: Any) -> bool:
-        nonlocal model, fates
-        model, changes = change(model, *arguments)
-        fates = {path: fate.after(changes) for path, fate in fates.items()}
-        return bool(changes)
+    followed = _Followed(model)
+    then = followed.then
 
     def foldable(layer: Any) -> bool:
         return layer.name not in alive and (deploy or rewriting.kind(layer) in folding.BATCH_NORMS)
@@ -95,7 +124,7 @@ def normalized(
     then(activations.relu6_as_layers, inline)
     then(activations.bounded_as_relu6)
     then(hoisting.hoisted)
-    alive = {after.name for before, after in rewriting.pairs(model) if live(before, after)}
+    alive = {after.name for before, after in rewriting.pairs(followed.model) if live(before, after)}
     while then(folding.folded_back, lambda _, after: foldable(after)) or then(
         folding.folded_forward, lambda layer, behind: foldable(layer) and not shared(behind)
     ):
@@ -104,4 +133,55 @@ def normalized(
     then(folding.rescalings_split)
     then(activations.relu_fused)
     then(dilating.dilated_as_direct)
-    return model, fates
+    return followed.model, followed.fates
+
+
+def simplified(
+    model: Any,
+    *,
+    shared: Callable[[Any], bool] = lambda layer: False,
+    sparse: Callable[[Any], bool] = lambda layer: False,
+) -> tuple[Any, dict[str, Fate]]:
+    """The same model in fewer layers of its own kinds and fewer multiply-accumulates, and what became of each layer, by its path.
+
+    No prediction changes by more than rounding. Nested models are laid open, and what does nothing at inference is dropped; then, until
+    nothing more goes: constants are folded, back before forward, as back is always exact; linear layers are composed; pooling goes first.
+
+    Args:
+      model: a tf_keras model, sequential or functional, of any nesting. It is not changed.
+      shared: `layer -> whether its weights share values`: nothing is folded into it from before, as in `normalized`, and it is not made
+        one with another.
+      sparse: `layer -> whether its weights hold zeros`, which a factor leaves, but the product with another kernel does not.
+    """
+    followed = _Followed(model)
+
+    def free(layer: Any) -> bool:
+        return not shared(layer) and not sparse(layer)
+
+    passes = (
+        (dropping.idle_dropped,),
+        (constants.constants_folded,),
+        (_silent_cut,),
+        (folding.folded_back,),
+        (folding.folded_forward, lambda layer, behind: not shared(behind)),
+        (folding.rescalings_joined,),
+        (composing.composed, lambda before, after: free(before) and free(after)),
+        (pooling.pooled_first,),
+    )
+    followed.then(rewriting.flattened)
+    followed.then(operators.as_layers, ("Rescaling",))
+    followed.then(dropping.identities_dropped)
+    while any(followed.then(*each) for each in passes):
+        pass
+    return followed.model, followed.fates
+
+
+def _silent_cut(model: Any) -> tuple[Any, rewriting.Changes]:
+    """The same model without channels that are made of zeros only."""
+    if all(kernel.matrix().any(axis=0).all() for kernel in kernels.of_all(model.layers)):  # cheaper to see than what belongs together
+        return model, {}
+    ties = coupling.coupled(model)
+    gone = cutting.silent(ties)
+    new = cutting.without(model, ties, gone) if gone else model
+    smaller = [old.name for old, layer in zip(model.layers, new.layers, strict=True) if old.count_params() != layer.count_params()]
+    return new, {name: rewriting.Change("channels of zeros cut", (name,)) for name in smaller}

@@ -95,6 +95,23 @@ def scaled_before(layer: Any, scaling: Scaling) -> list[np.ndarray] | None:
     return [array.astype("float32") for array in (kernel * a, *kernels[1:], bias + shift)]
 
 
+def offset_of(layer: Any, given: np.ndarray | None = None) -> np.ndarray | None:
+    """What a linear layer gives for whatever input, before its activation: its bias, where a kernel of it is zero.
+
+    Args:
+      given: what its input is, where that is the same always: () or (channels,).
+
+    None where that depends on the input, or on the place, as near to the zeros that are put around it.
+    """
+    if not _plain(layer):
+        return None
+    *kernels, bias = _weights(layer)
+    if any(not kernel.any() for kernel in kernels):
+        return bias
+    weights = None if given is None else scaled_before(layer, (np.zeros(()), given))
+    return None if weights is None else weights[-1].astype("float64")
+
+
 def through(layer: Any, scaling: Scaling) -> Scaling | None:
     """What has to be done after a layer that something was done before; None where the order matters."""
     name, (a, b) = kind(layer), scaling

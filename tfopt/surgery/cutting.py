@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backend
 from . import rewriting
-from .ties import Ties
+from .ties import FIXED, Ties
 
 
 def without(model: Any, ties: Ties, gone: Collection[int]) -> Any:
@@ -25,6 +25,25 @@ def without(model: Any, ties: Ties, gone: Collection[int]) -> Any:
     """
     gone = np.fromiter(gone, int)
     return _Cutting(ties, lambda ids: ~np.isin(ties.of(ids), gone)).model(model)
+
+
+def silent(ties: Ties) -> set[int]:
+    """The channels that can be cut since all weights that make them are zero, biases and BatchNorms' scales and offsets among them.
+
+    Each weight keeps one, so that no layer goes empty.
+    """
+    made = [slot for slot in ties.slots.values() if slot.makes and "variance" not in slot.variable.name]
+    numbers = {id(slot): ties.of(slot.ids) for slot in ties.slots.values()}
+    heard = {FIXED}
+    for slot in made:
+        values = np.moveaxis(slot.variable.numpy(), slot.axis, 0).reshape(len(slot.ids), -1)
+        heard.update(numbers[id(slot)][values.any(axis=1)].tolist())
+    found = {number for slot in made for number in numbers[id(slot)].tolist()} - heard
+    gone = {number for number in found if ties.kept(number) is None}
+    for of_slot in numbers.values():
+        if gone.issuperset(of_slot.tolist()):
+            gone.discard(int(of_slot[0]))
+    return gone
 
 
 class _Cutting:

@@ -131,6 +131,32 @@ def scalings_as_convolutions(model: Any, chosen: Callable[[Any], bool] = lambda 
     return changed(model, changes, remake, weights=weights)
 
 
+def rescalings_joined(model: Any) -> tuple[Any, Changes]:
+    """The same model with each Rescaling or Normalization that stands behind another as one Rescaling with it.
+
+    >>> shorter, changes = rescalings_joined(model)
+    >>> changes["rescaling"].reason
+    'joins normalization'
+    """
+    fixed = {name: layer for name, layer in _fixed(model).items() if kind(layer) in ("Rescaling", "Normalization")}
+    joined: dict[str, Any] = {}
+    gone: dict[str, str] = {}
+    for before, after in pairs(model):
+        alone = not {before.name, after.name} & (joined.keys() | gone.keys())
+        both = [_scaling.scaling_of(fixed[each.name]) for each in (before, after) if each.name in fixed]
+        if alone and len(both) == 2 and None not in both:
+            (a, b), (scale, offset) = both
+            values = (np.asarray(value, "float32").tolist() for value in (scale * a, scale * b + offset))
+            joined[after.name] = backend.keras().layers.Rescaling(*values, name=after.name, dtype="float32")
+            gone[before.name] = after.name
+
+    def remake(layer):
+        return None if layer.name in gone else joined.get(layer.name) or twin(layer)
+
+    changes = {name: Change(f"joins {into}", (into,), merged=True) for name, into in gone.items()}
+    return changed(model, changes, remake)
+
+
 def rescalings_split(model: Any) -> tuple[Any, Changes]:
     """The same model with each Rescaling that multiplies and adds as two, of which one multiplies and one adds.
 

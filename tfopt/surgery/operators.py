@@ -7,7 +7,7 @@ a layer that computes the same; it takes the operation's name.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ._scaling import floating
 from .rewriting import Change, Changes, called_once, changed, kind, twin
 
 
-def as_layers(model: Any) -> tuple[Any, Changes]:
+def as_layers(model: Any, kinds: Collection[str] | None = None) -> tuple[Any, Changes]:
     """The same model with operations as layers, where there is a layer that does the same.
 
     Arithmetic of two tensors with as many axes, or of a tensor and a number (or one number a channel); relu, relu6, leaky_relu, elu,
@@ -27,6 +27,7 @@ def as_layers(model: Any) -> tuple[Any, Changes]:
 
     Args:
       model: a tf_keras model without models inside it.
+      kinds: the classes of layers that operations may become; None for any.
 
     >>> model, changes = as_layers(keras.Model(x, x * 2.0))
     >>> changes["tf.math.multiply"].reason
@@ -36,7 +37,7 @@ def as_layers(model: Any) -> tuple[Any, Changes]:
     for layer, node in called_once(model):
         if kind(layer) in ("TFOpLambda", "SlicingOpLambda"):
             made = _replacement(layer, node)
-            if made is not None:
+            if made is not None and (kinds is None or all(kind(new) in kinds for new in made[0])):
                 found[layer.name] = made
 
     def remake(layer):

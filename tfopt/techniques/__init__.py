@@ -6,7 +6,7 @@ Attributes:
   RESIZING: those behind which a model costs something else, so that a budget of a later step can't be checked before.
   LAST: the technique after which none can come; float files are made from the model before it.
   EFFECTS: name -> the measure that the technique moves, as it is read from the converted file: (format, attribute of Measures). Not of
-    "distill" and "equalize", whose effect is in what the file answers.
+    "distill" and "equalize", whose effect is in what the file answers, nor of "fold": many a model has nothing to fold.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from ..errors import RecipeError, nearest, shown
 from ..options import problems_with
 from ..surgery import copying, selecting
 from ..types import Call, Data, Step
-from . import _parts, _planning, channels, clipping, clustering, distillation, equalization, factorization, pruning, quantization
+from . import _parts, _planning, channels, clipping, clustering, distillation, equalization, factorization, folding, pruning, quantization
 from .channels import plan_channels, prune_channels
 from .clipping import clip_weights
 from .clustering import cluster
 from .distillation import distill
 from .equalization import equalize
 from .factorization import factorize
+from .folding import fold
 from .pruning import prune
 from .quantization import quantize_aware
 
@@ -37,6 +38,7 @@ TECHNIQUES = {
     "prune": prune,
     "clip_weights": clip_weights,
     "cluster": cluster,
+    "fold": fold,
     "equalize": equalize,
     "quantize_aware": quantize_aware,
 }
@@ -47,6 +49,7 @@ PLANS = {
     "prune": pruning.plan,
     "clip_weights": clipping.plan,
     "cluster": clustering.plan,
+    "fold": folding.plan,
     "equalize": equalization.plan,
     "quantize_aware": quantization.plan,
 }
