@@ -56,7 +56,7 @@ class Fate:
         return Fate(own or found[0].into, not own, reasons)
 
 
-class _Followed:
+class Followed:
     """A model that passes are applied to, one after the other, and what became of each of its first layers."""
 
     def __init__(self, model: Any):
@@ -103,7 +103,7 @@ def normalized(
       deploy: whether the model is done learning. If not, dropout stays, and only BatchNorms are folded: a Rescaling by 1/255 (or a
         LayerScale by 1e-6) would make weights so many times smaller, and an optimizer's steps would be as large as before.
     """
-    followed = _Followed(model)
+    followed = Followed(model)
     then = followed.then
 
     def foldable(layer: Any) -> bool:
@@ -153,7 +153,7 @@ def simplified(
         one with another.
       sparse: `layer -> whether its weights hold zeros`, which a factor leaves, but the product with another kernel does not.
     """
-    followed = _Followed(model)
+    followed = Followed(model)
 
     def free(layer: Any) -> bool:
         return not shared(layer) and not sparse(layer)

@@ -29,7 +29,7 @@ import numpy as np
 
 from .. import bridge, options, tasks, training
 from ..errors import DataError, UnsupportedModel
-from ..surgery import Fate, copying, folding, kernels, operators, precision, rewriting
+from ..surgery import Fate, Followed, copying, folding, kernels, operators, precision, rewriting
 from ..surgery.factors import Factors
 from ..surgery.ties import FIXED
 from ..teaching import Teacher, teaching_by
@@ -103,15 +103,12 @@ def equalize(
 
 def _folded(model: Any) -> tuple[Any, dict[str, Fate]]:
     """The model laid open, in float32, operations as layers and BatchNorms in the layers before them; and what became of each layer."""
-    fates = {path: Fate((path,)) for path, _ in copying.all_layers(model)}
-
-    def norms_folded(model: Any) -> tuple[Any, rewriting.Changes]:
-        return folding.folded_back(model, lambda before, after: rewriting.kind(after) in folding.BATCH_NORMS)
-
-    for change in (rewriting.flattened, lambda model: (precision.in_float32(model), {}), operators.as_layers, norms_folded):
-        model, changes = change(model)
-        fates = {path: fate.after(changes) for path, fate in fates.items()}
-    return model, fates
+    followed = Followed(model)
+    followed.then(rewriting.flattened)
+    followed.model = precision.in_float32(followed.model)
+    followed.then(operators.as_layers)
+    followed.then(folding.folded_back, lambda before, after: rewriting.kind(after) in folding.BATCH_NORMS)
+    return followed.model, followed.fates
 
 
 def _as_precise_as(model: Any, ready: Any, fates: dict[str, Fate]) -> Any:
