@@ -44,7 +44,7 @@ def test_each_kernel_is_cut_at_its_bound_and_nothing_else_is_touched(options, sp
             assert np.array_equal(old, new)
 
 
-@pytest.mark.parametrize("before", ["nothing", "zeros", "shared values"])
+@pytest.mark.parametrize("before", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("nothing", "zeros")), "shared values"])
 def test_the_bound_is_held_while_it_trains_beside_zeros_and_shared_values(digits, before):
     model = nets.randomized(nets.sequential())
     if before != "nothing":

@@ -16,6 +16,8 @@ from tfopt import backend, bridge, pipelines
 from tfopt.errors import DataError, UnsupportedModel
 from tfopt.surgery.factors import Factors
 
+LEFT = TECHNIQUES["equalize"]["nothing"]
+
 
 def plan(model):
     return {choice.layer: choice for choice in tfopt.techniques.PLANS["equalize"](model)}
@@ -35,18 +37,18 @@ def check_law(model, x=None):
     """Returns the equalized model. Of nets in which nothing can be treated, None."""
     x = inputs_of(model) if x is None else x
     without_ending(model)
-    if not any(choice.treated for choice in plan(model).values()):
-        with pytest.raises(UnsupportedModel, match="equalize"):
-            tfopt.equalize(model)
+    try:
+        even = tfopt.equalize(model)
+    except UnsupportedModel:
+        assert not any(choice.treated for choice in plan(model).values())
         return None
-    even = tfopt.equalize(model)
     for one, other in zip(outputs_of(model, x), outputs_of(even, x), strict=True):
         assert np.isfinite(one).all() and one.std() > 0
         assert np.abs(one - other).max() <= 1e-4 * np.abs(one).max(), f"{np.abs(one - other).max() / np.abs(one).max():.1e}"
     return even
 
 
-QUICK = ("convnet", "dscnn", "textcnn")
+QUICK = ("dscnn",)
 BUILT = [
     pytest.param(name, *case, id=f"{name}-{number}", marks=[] if name in QUICK and not number else [pytest.mark.slow])
     for name, cases in BUILDERS.items()
@@ -69,7 +71,7 @@ def test_no_prediction_of_a_familys_model_changes(name):
     check_law(nets.scaled(model, x), x)
 
 
-@pytest.mark.parametrize("net", [net for net in TECHNIQUES["equalize"]["nothing"] if net != "both_ways"])
+@pytest.mark.parametrize("net", [pytest.param(net, marks=[] if net == "attention" else [pytest.mark.slow]) for net in LEFT])
 def test_a_net_in_which_no_factor_can_go_anywhere_is_refused(net):
     assert check_law(nets.randomized(getattr(nets, net)())) is None
 
@@ -174,10 +176,10 @@ def test_factors_go_through(name):
     assert any(np.abs(old - new).max() > 0.01 for old, new in zip(model.get_weights(), even.get_weights(), strict=True))
 
 
-def test_a_layer_that_is_called_on_its_own_outputs_keeps_one_factor():
+def test_a_layer_that_is_called_on_its_own_outputs_and_on_the_input_has_no_factor():
     model, even = made(called_twice, 8, 8, 2)
-    assert plan(model)["one"].reason.startswith("outputs stay: an input of the model")  # of what it makes the next call reads
-    assert np.array_equal(model.get_layer("one").kernel, even.get_layer("one").kernel) if even else True
+    assert even is None
+    assert plan(model)["one"].reason == "outputs stay: an input of the model; inputs stay: an input of the model"
 
 
 @pytest.mark.parametrize(

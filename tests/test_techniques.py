@@ -217,7 +217,7 @@ def test_law_1_the_input_model_is_unchanged(technique, net, ran, examples):
     check_unchanged(ran(technique, net), examples[net])
 
 
-@pairs("branching", "two_inputs", slow=("quantize_aware",), names=TRAINING)
+@pairs("branching", "two_inputs", slow=("equalize", "quantize_aware"), names=TRAINING)
 def test_law_1_the_input_model_is_unchanged_by_training(technique, net, ran, examples):
     check_unchanged(ran(technique, net, FIT), examples[net])
 
@@ -245,7 +245,7 @@ def test_law_2_a_plain_model_of_the_same_shapes_comes_back(technique, net, ran):
     check_plain(technique, ran(technique, net))
 
 
-@pairs("branching", "two_inputs", names=TRAINING)
+@pairs("branching", "two_inputs", slow=("equalize",), names=TRAINING)
 def test_law_2_a_plain_model_of_the_same_shapes_comes_back_from_training(technique, net, ran):
     check_plain(technique, ran(technique, net, FIT))
 
@@ -268,7 +268,7 @@ def test_law_3_a_keras_3_model_is_accepted(technique, net, ran, examples):
     check_accepted(technique, net, ran, examples, None)
 
 
-@pairs("branching", names=TRAINING)
+@pairs("branching", slow=("clip_weights", "equalize"), names=TRAINING)
 def test_law_3_a_keras_3_model_is_accepted_for_training(technique, net, ran, examples):
     check_accepted(technique, net, ran, examples, FIT)
 
@@ -289,7 +289,7 @@ def test_law_3_a_keras_3_model_with_operations_of_its_own_is_accepted(technique,
 
 
 @pytest.mark.parametrize("keras", [2, pytest.param(3, marks=pytest.mark.slow)])
-@pairs("branching", slow=("cluster", "quantize_aware"))
+@pairs("branching", slow=("clip_weights", "cluster", "equalize", "quantize_aware"))
 def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, keras):
     strategy = strategies.pick("mirrored", devices=["CPU:0", "CPU:1"])
     with strategy.scope():
@@ -301,7 +301,7 @@ def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, kera
 # ---- law 5: same seed, same result
 
 
-@pairs("branching", slow=("quantize_aware",), names=TRAINING)
+@pairs("branching", slow=("clip_weights", "equalize", "quantize_aware"), names=TRAINING)
 def test_law_5_same_seed_same_result(technique, net, data, ran):
     again, other = (apply(technique, built(net), data[net], fit) for fit in (FIT, OTHER_SEED))
     assert same_weights(again, ran(technique, net, FIT).result)
@@ -400,7 +400,7 @@ def test_law_9_a_mixed_precision_model_is_treated(technique, net, data, untreate
     check_mixed(technique, net, data, untreated, None, keras)
 
 
-@pairs("branching", slow=("quantize_aware",), names=TRAINING)
+@pairs("branching", slow=("clip_weights", "equalize", "quantize_aware"), names=TRAINING)
 def test_law_9_a_mixed_precision_model_is_treated_and_trained(technique, net, data, untreated):
     check_mixed(technique, net, data, untreated, FIT)
 
