@@ -1,4 +1,4 @@
-"""What `equalize` and `clip_weights` do for int8: python benchmarks/ranges.py --data FOLDER     (about 20 minutes on 2 cores)
+"""What `equalize` and `clip_weights` do for int8: python benchmarks/ranges.py --data FOLDER     (less than an hour on 2 cores)
 
 A MobileNet (version 1, alpha 0.25, ReLUs) learns Fashion-MNIST in 5 epochs and is measured as it is, with its channels scaled badly, and
 behind each technique: accuracy on the 10,000 test images, and with how many of the float model's answers the file agrees. Badly scaled
@@ -23,7 +23,6 @@ from tfopt import pipelines
 from tfopt.surgery.factors import Factors
 
 RESULTS = Path(__file__).parent / "results" / "ranges.json"
-TUNE = tfopt.Fit(epochs=1, batch_size=128, learning_rate=3e-4)
 FILES = {
     "float32": lambda model, data: tfopt.convert(model),
     "int8": lambda model, data: tfopt.convert(model, "int8", data=data),
@@ -63,9 +62,6 @@ def variants(model, data) -> dict:
         "clip_weights, percentile 99": lambda: tfopt.clip_weights(model, percentile=99),
         "clip_weights, std 4": lambda: tfopt.clip_weights(model, std=4),
         "clip_weights, std 3": lambda: tfopt.clip_weights(model, std=3),
-        "fit alone": lambda: tfopt.train(model, data, TUNE),
-        "clip_weights, percentile 99, fit": lambda: tfopt.clip_weights(model, data, percentile=99, fit=TUNE),
-        "clip_weights, std 3, fit": lambda: tfopt.clip_weights(model, data, std=3, fit=TUNE),
     }
 
 
