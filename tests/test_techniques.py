@@ -34,6 +34,9 @@ NETS = {
     "two_inputs": nets.two_inputs,
 }
 QUICK = tuple(net for net in NETS if net != "both_ways")  # which takes as long as all others together
+FEW = ("branching", "odd")  # for techniques whose own tests go over every builder, and one that treats kernels of all kinds alike
+COSTLY = ("clip_weights", "equalize", "factorize", "fold", "quantize_aware")  # to train, for what it shows here; with --slow
+ON_FEW = ("clip_weights", "equalize", "factorize", "fold", "prune_channels")
 IN_THE_ANSWERS = {"distill", "equalize"}  # techniques whose effect no measure of a file shows, but what it answers
 UNSURE = {"fold"}  # those that many a model gives nothing to do
 SMALLER = {"parameters", "largest_weight"}  # measures of which less is the effect
@@ -65,11 +68,15 @@ TRAINING = tuple(name for name in CASES if "fit" in options.options_of(technique
 
 
 def pairs(*quick, names=tuple(CASES), slow=()):
-    """Every technique on every net; the `slow` ones, and those on other nets than the `quick` ones (by default QUICK), only with --slow."""
+    """Every technique on every net; only with --slow the `slow` ones, and those on other nets than the `quick` ones (else QUICK or FEW)."""
+
+    def marks(name, net):
+        return [] if net in (quick or (FEW if name in ON_FEW else QUICK)) and name not in slow else [pytest.mark.slow]
+
     return pytest.mark.parametrize(
         ("technique", "net"),
         [
-            pytest.param(name, net, id=f"{name}-{net}", marks=[] if net in (quick or QUICK) and name not in slow else [pytest.mark.slow])
+            pytest.param(name, net, id=f"{name}-{net}", marks=marks(name, net))
             for name in sorted(names)
             for net in NETS
             if net not in CASES[name].get("nothing", ())
@@ -217,7 +224,7 @@ def test_law_1_the_input_model_is_unchanged(technique, net, ran, examples):
     check_unchanged(ran(technique, net), examples[net])
 
 
-@pairs("branching", "two_inputs", slow=("equalize", "quantize_aware"), names=TRAINING)
+@pairs("branching", "two_inputs", slow=COSTLY, names=TRAINING)
 def test_law_1_the_input_model_is_unchanged_by_training(technique, net, ran, examples):
     check_unchanged(ran(technique, net, FIT), examples[net])
 
@@ -245,7 +252,7 @@ def test_law_2_a_plain_model_of_the_same_shapes_comes_back(technique, net, ran):
     check_plain(technique, ran(technique, net))
 
 
-@pairs("branching", "two_inputs", slow=("equalize",), names=TRAINING)
+@pairs("branching", "two_inputs", slow=COSTLY, names=TRAINING)
 def test_law_2_a_plain_model_of_the_same_shapes_comes_back_from_training(technique, net, ran):
     check_plain(technique, ran(technique, net, FIT))
 
@@ -268,7 +275,7 @@ def test_law_3_a_keras_3_model_is_accepted(technique, net, ran, examples):
     check_accepted(technique, net, ran, examples, None)
 
 
-@pairs("branching", slow=("clip_weights", "equalize"), names=TRAINING)
+@pairs("branching", slow=COSTLY, names=TRAINING)
 def test_law_3_a_keras_3_model_is_accepted_for_training(technique, net, ran, examples):
     check_accepted(technique, net, ran, examples, FIT)
 
@@ -289,7 +296,7 @@ def test_law_3_a_keras_3_model_with_operations_of_its_own_is_accepted(technique,
 
 
 @pytest.mark.parametrize("keras", [2, pytest.param(3, marks=pytest.mark.slow)])
-@pairs("branching", slow=("clip_weights", "cluster", "equalize", "quantize_aware"))
+@pairs("branching", slow=("cluster", *COSTLY))
 def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, keras):
     strategy = strategies.pick("mirrored", devices=["CPU:0", "CPU:1"])
     with strategy.scope():
@@ -301,7 +308,7 @@ def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, kera
 # ---- law 5: same seed, same result
 
 
-@pairs("branching", slow=("clip_weights", "equalize", "quantize_aware"), names=TRAINING)
+@pairs("branching", slow=COSTLY, names=TRAINING)
 def test_law_5_same_seed_same_result(technique, net, data, ran):
     again, other = (apply(technique, built(net), data[net], fit) for fit in (FIT, OTHER_SEED))
     assert same_weights(again, ran(technique, net, FIT).result)
@@ -400,7 +407,7 @@ def test_law_9_a_mixed_precision_model_is_treated(technique, net, data, untreate
     check_mixed(technique, net, data, untreated, None, keras)
 
 
-@pairs("branching", slow=("clip_weights", "equalize", "quantize_aware"), names=TRAINING)
+@pairs("branching", slow=COSTLY, names=TRAINING)
 def test_law_9_a_mixed_precision_model_is_treated_and_trained(technique, net, data, untreated):
     check_mixed(technique, net, data, untreated, FIT)
 
