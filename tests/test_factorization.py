@@ -472,10 +472,10 @@ def test_steps_are_checked_before_anything_runs(net):
     with pytest.raises(RecipeError, match=r"steps\[0\].energy and macs: give one of them"):
         tfopt.chain(Step("factorize", {"energy": 0.9, "macs": 0.5}))
     behind = [Step("factorize", {"rank": 2}), Step("prune", {"where": ["end_in", "conv_core", "point"]})]
-    techniques.check_layers(behind, net)
+    techniques.check_layers(behind, net, None)
     with pytest.raises(OptionError, match=r"steps\[1\].where = 'end_out': no layer has this name"):
-        techniques.check_layers([behind[0], Step("prune", {"where": "end_out"})], net)
+        techniques.check_layers([behind[0], Step("prune", {"where": "end_out"})], net, None)
     with pytest.raises(OptionError, match=r"steps\[0\].where = 'end_in': no layer"):
-        techniques.check_layers([Step("prune", {"where": "end_in"}), behind[0]], net)
+        techniques.check_layers([Step("prune", {"where": "end_in"}), behind[0]], net, None)
     with pytest.raises(OptionError, match="the least that the model can have"):
-        techniques.check_layers([Step("factorize", {"macs": 0.01})], net)
+        techniques.check_layers([Step("factorize", {"macs": 0.01})], net, None)

@@ -296,7 +296,7 @@ def test_law_3_a_keras_3_model_with_operations_of_its_own_is_accepted(technique,
 
 
 @pytest.mark.parametrize("keras", [2, pytest.param(3, marks=pytest.mark.slow)])
-@pairs("branching", slow=("cluster", *COSTLY))
+@pairs("branching", slow=("cluster", "distill", *COSTLY))
 def test_law_4_it_works_under_two_replicas(technique, net, data, untreated, keras):
     strategy = strategies.pick("mirrored", devices=["CPU:0", "CPU:1"])
     with strategy.scope():
