@@ -258,7 +258,7 @@ def test_nested_and_shared_layers_stay_what_they_are():
     keras = backend.keras()
     layers = keras.layers
     shared = layers.Dense(16, activation="relu", name="shared")
-    inner = keras.Sequential([keras.Input((16,)), layers.Dense(16, name="first"), layers.Dropout(0.5)], name="inner")
+    inner = keras.Sequential([keras.Input((16,)), layers.Dense(16, name="first"), layers.Dropout(0.5, name="dropout")], name="inner")
     outer = keras.Sequential([keras.Input((16,)), inner, layers.Dense(16, name="last")], name="outer")
     inputs = keras.Input((16,))
     x = layers.Add()([outer(shared(inputs)), outer(inputs), shared(inputs)])
