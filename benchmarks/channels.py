@@ -27,7 +27,7 @@ import tfopt
 from tfopt import backend, timing
 
 RESULTS = Path(__file__).parent / "results" / "channels.json"
-CHAINS, SHARES, WIDTHS = (10, 50, 200), (0.8, 0.6, 0.4, 0.25), (8, 9, 10, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 28, 30, 31, 32)
+CHAINS, SHARES, WIDTHS = (10, 50, 200), (0.8, 0.6, 0.4), (8, 9, 10, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 28, 30, 31, 32)
 
 
 def chain(count: int):
