@@ -8,6 +8,7 @@ import pytest
 from bridge_cases import FAMILIES, family
 from test_models import CASES as BUILDERS
 from test_models import built as built_by
+from test_models import every
 
 import tfopt
 from tfopt import backend, bridge
@@ -54,6 +55,13 @@ def inputs_of(model, count=2, seed=0):
     return backend.tensorflow().nest.pack_sequence_as(model._nested_inputs, found)
 
 
+def of_family(name):
+    """A family's net, and inputs in the range that it takes."""
+    model = bridge.to_keras2(family(name)())
+    x = inputs_of(model, 4)
+    return model, 127 * (1 + x) if FAMILIES[name] == "images" else x
+
+
 def outputs_of(model, x):
     return [np.asarray(each) for each in backend.tensorflow().nest.flatten(model(x, training=False))]
 
@@ -86,14 +94,7 @@ def check_law(model, x=None):
     return grouped
 
 
-BUILT = [
-    pytest.param(name, *case, id=f"{name}-{number}", marks=[pytest.mark.slow] if number else [])
-    for name, cases in BUILDERS.items()
-    for number, case in enumerate(cases)
-]
-
-
-@pytest.mark.parametrize(("name", "shape", "given"), BUILT)
+@pytest.mark.parametrize(("name", "shape", "given"), every(quick={f"{name}-0" for name in BUILDERS}))
 def test_a_builders_small_model_is_the_large_one_with_silent_channels(name, shape, given):
     model = built_by(name, shape, given)
     check_law(nets.scaled(model, inputs_of(model, 8)))
@@ -104,9 +105,7 @@ SLOW = [name for name in FAMILIES if name != "MobileNetV3Small"]
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAMILIES])
 def test_a_familys_small_model_is_the_large_one_with_silent_channels(name):
-    model = bridge.to_keras2(family(name)())
-    x = inputs_of(model, 4)
-    x = 127 * (1 + x) if FAMILIES[name] == "images" else x
+    model, x = of_family(name)
     nets.scaled(model, x)
     for weight in model.weights:
         if "layer_scale" in weight.name:  # of ConvNeXt, a millionth at first: whatever is cut would not show

@@ -5,14 +5,14 @@ from __future__ import annotations
 import nets
 import numpy as np
 import pytest
-from bridge_cases import FAMILIES, family
-from test_channels import inputs_of, outputs_of, without_ending
-from test_models import CASES as BUILDERS
+from bridge_cases import FAMILIES
+from test_channels import inputs_of, of_family, outputs_of, without_ending
 from test_models import built as built_by
+from test_models import every
 from test_techniques import CASES as TECHNIQUES
 
 import tfopt
-from tfopt import backend, bridge, pipelines
+from tfopt import backend, pipelines
 from tfopt.errors import DataError, UnsupportedModel
 from tfopt.surgery.factors import Factors
 
@@ -48,15 +48,7 @@ def check_law(model, x=None):
     return even
 
 
-QUICK = ("dscnn",)
-BUILT = [
-    pytest.param(name, *case, id=f"{name}-{number}", marks=[] if name in QUICK and not number else [pytest.mark.slow])
-    for name, cases in BUILDERS.items()
-    for number, case in enumerate(cases)
-]
-
-
-@pytest.mark.parametrize(("name", "shape", "given"), BUILT)
+@pytest.mark.parametrize(("name", "shape", "given"), every(quick={"dscnn-0"}))
 def test_no_prediction_of_a_builders_model_changes(name, shape, given):
     model = built_by(name, shape, given)
     check_law(nets.scaled(model, inputs_of(model, 8)))
@@ -65,9 +57,7 @@ def test_no_prediction_of_a_builders_model_changes(name, shape, given):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_prediction_of_a_familys_model_changes(name):
-    model = bridge.to_keras2(family(name)())
-    x = inputs_of(model, 4)
-    x = 127 * (1 + x) if FAMILIES[name] == "images" else x
+    model, x = of_family(name)
     check_law(nets.scaled(model, x), x)
 
 

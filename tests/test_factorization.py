@@ -8,8 +8,8 @@ import nets
 import numpy as np
 import pytest
 from test_channels import inputs_of, outputs_of, without_ending
-from test_models import CASES as BUILDERS
 from test_models import built as built_by
+from test_models import every
 
 import tfopt
 from tfopt import _layer_macs, backend, runtime, techniques
@@ -229,15 +229,7 @@ def test_channels_first_is_kept():
 # ---- whole models
 
 
-QUICK = {"convnet-0"}
-BUILT = [
-    pytest.param(name, *case, id=f"{name}-{number}", marks=[] if f"{name}-{number}" in QUICK else [pytest.mark.slow])
-    for name, cases in BUILDERS.items()
-    for number, case in enumerate(cases)
-]
-
-
-@pytest.mark.parametrize(("name", "shape", "given"), BUILT)
+@pytest.mark.parametrize(("name", "shape", "given"), every(quick={"convnet-0"}))
 def test_a_builders_model_is_factorized_and_goes_into_a_file(name, shape, given):
     model = without_ending(built_by(name, shape, given))
     x = inputs_of(model, 8)

@@ -7,14 +7,14 @@ import itertools
 import nets
 import numpy as np
 import pytest
-from bridge_cases import FAMILIES, family
+from bridge_cases import FAMILIES
 from nets import chain, examples, kinds, layers
-from test_channels import inputs_of, outputs_of, without_ending
-from test_models import CASES as BUILDERS
+from test_channels import inputs_of, of_family, outputs_of, without_ending
 from test_models import built as built_by
+from test_models import every
 
 import tfopt
-from tfopt import backend, bridge
+from tfopt import backend
 from tfopt.surgery import composing, copying, rewriting
 from tfopt.techniques import PLANS
 from tfopt.tracing import Trace
@@ -49,14 +49,7 @@ def check_law(model, x=None, within=1e-5, *, larger=False):
     return small, {choice.layer: choice.reason for choice in choices}
 
 
-BUILT = [
-    pytest.param(name, *case, id=f"{name}-{number}", marks=pytest.mark.slow)  # the laws of all techniques look at nets of each kind
-    for name, cases in BUILDERS.items()
-    for number, case in enumerate(cases)
-]
-
-
-@pytest.mark.parametrize(("name", "shape", "given"), BUILT)
+@pytest.mark.parametrize(("name", "shape", "given"), every(quick=()))  # the laws of all techniques look at nets of each kind
 def test_a_folded_builders_model_says_the_same(name, shape, given):
     model = without_ending(built_by(name, shape, given))
     small, _ = check_law(nets.scaled(model, inputs_of(model, 8)), within=1e-4)
@@ -66,10 +59,8 @@ def test_a_folded_builders_model_says_the_same(name, shape, given):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_folded_family_says_the_same(name):
-    model = without_ending(bridge.to_keras2(family(name)()))
-    x = inputs_of(model, 4)
-    x = 127 * (1 + x) if FAMILIES[name] == "images" else x
-    nets.scaled(model, x)
+    model, x = of_family(name)
+    nets.scaled(without_ending(model), x)
     for weight in model.weights:
         if "layer_scale" in weight.name:
             weight.assign(np.random.default_rng(0).uniform(0.5, 1.5, weight.shape))

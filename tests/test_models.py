@@ -106,6 +106,12 @@ def stays_in_float(name, given):
     return name in IN_FLOAT and (name != "ctc" or "units" in given)
 
 
+def every(quick):
+    """A parameter for each case of each builder; `quick` ones ("resnet-0") run by default, the others with --slow."""
+    found = [(f"{name}-{number}", (name, *case)) for name, cases in CASES.items() for number, case in enumerate(cases)]
+    return [pytest.param(*case, id=key, marks=[] if key in quick else [pytest.mark.slow]) for key, case in found]
+
+
 def built(name, shape, given, classes=7):
     return models.MODELS[name](shape, classes, **given)
 

@@ -63,7 +63,7 @@ def scaled_after(layer: Any, scaling: Scaling) -> list[np.ndarray] | None:
     name = kind(layer)
     if name not in KERNELS or activation_name(layer) != "linear" or not _plain(layer):
         return None
-    *kernels, bias = _weights(layer)
+    *kernels, bias = weights_of(layer)
     a, b = (np.broadcast_to(value, bias.shape) for value in scaling)
     axis, kernel = KERNELS[name], kernels[-1]
     by_output = a.reshape(kernel.shape[-2:]) if axis is None else a if axis == -1 else a[:, None]
@@ -78,7 +78,7 @@ def scaled_before(layer: Any, scaling: Scaling) -> list[np.ndarray] | None:
     name = kind(layer)
     if name not in KERNELS or not _plain(layer):
         return None
-    *kernels, bias = _weights(layer)
+    *kernels, bias = weights_of(layer)
     a, b = scaling
     if b.any() and (name.endswith("Transpose") or _pads(layer)):
         return None
@@ -105,7 +105,7 @@ def offset_of(layer: Any, given: np.ndarray | None = None) -> np.ndarray | None:
     """
     if not _plain(layer):
         return None
-    *kernels, bias = _weights(layer)
+    *kernels, bias = weights_of(layer)
     if any(not kernel.any() for kernel in kernels):
         return bias
     weights = None if given is None else scaled_before(layer, (np.zeros(()), given))
@@ -143,7 +143,7 @@ def _plain(layer: Any) -> bool:
     return getattr(layer, "data_format", "channels_last") == "channels_last" and layer.compute_dtype == "float32" and layer.built
 
 
-def _weights(layer: Any) -> list[np.ndarray]:
+def weights_of(layer: Any) -> list[np.ndarray]:
     """Kernels and bias, a bias of zeros where there is none, in float64."""
     weights = [weight.astype("float64") for weight in layer.get_weights()]
     return weights if layer.use_bias else [*weights, np.zeros(layer.output_shape[-1])]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ._linear import CONVOLUTIONS, is_linear, macs
+from ._scaling import weights_of
 from .rewriting import Change, Changes, changed, kind, pairs, twin
 
 _DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
@@ -108,7 +109,7 @@ def _padding(before: Any, after: Any, sizes: Sequence[int], strides: Sequence[in
     second = [_windows(*each, other) for each in zip(spaces[1], _sizes(after), after.strides, strict=True)]
     padded = any(start or end for _, start, end in second)
     at_places = all(size == 1 for size in (*_sizes(before), *before.strides))
-    if padded and (kind(after) in _POOLINGS or not at_places or _bias(before).any()):
+    if padded and (kind(after) in _POOLINGS or not at_places or weights_of(before)[-1].any()):
         return None  # the second's zeros are put around what the first gives, and a pooling counts without them
     wanted = [(count, start + own) for (_, own, _), (count, start, _) in zip(first, second, strict=True)]
     for padding in ("valid", "same"):
@@ -130,11 +131,11 @@ def _weights(before: Any, after: Any) -> list[np.ndarray]:
     """Kernel and bias of the two as one; no bias where neither has one."""
     strides = getattr(before, "strides", ())  # none of a Dense
     if kind(after) in _POOLINGS:
-        one, bias = before.get_weights()[0].astype("float64"), _bias(before)
+        one, bias = weights_of(before)
         kernel = _sum(one, after.pool_size, strides, lambda _: one / math.prod(after.pool_size), one.shape[-2:])
     else:
         one, other = _matrices(before), after.kernel.numpy().astype("float64")
-        bias = _bias(before) @ other.sum(tuple(range(len(strides)))) + _bias(after)
+        bias = weights_of(before)[-1] @ other.sum(tuple(range(len(strides)))) + weights_of(after)[-1]
         kernel = _sum(one, other.shape[: len(strides)], strides, lambda place: one @ other[place], (one.shape[-2], other.shape[-1]))
     has_bias = before.use_bias or getattr(after, "use_bias", False)
     return [kernel.astype("float32"), *([bias.astype("float32")] if has_bias else [])]
@@ -159,7 +160,3 @@ def _matrices(layer: Any) -> np.ndarray:
     full = np.zeros((*sizes, channels, channels, multiplier))
     full[..., np.arange(channels), np.arange(channels), :] = kernel
     return full.reshape(*sizes, channels, channels * multiplier)
-
-
-def _bias(layer: Any) -> np.ndarray:
-    return layer.bias.numpy().astype("float64") if layer.use_bias else np.zeros(layer.output_shape[-1])

@@ -148,4 +148,4 @@ def _problem(kernel: kernels.Kernel) -> str | None:
 def _repeats(matrix: np.ndarray) -> bool:
     """Whether some numbers stand more than once in the first thousands, as they do where values are shared."""
     some = matrix[:, : -(-4096 // len(matrix))]
-    return len(np.unique(some)) <= 0.98 * some.size
+    return len(np.unique(some)) <= _sharing.MOST_DIFFERENT * some.size

@@ -1,8 +1,8 @@
-"""What `prune` and `cluster` say of a layer before they look at what is special to them."""
+"""What techniques say of a layer before they look at what is special to them, and of options of which one is enough."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..surgery.kernels import Kernel
@@ -17,3 +17,9 @@ def left_alone(name: str, layer: Any, found: Sequence[Kernel], chosen: Callable[
     if not found:
         return f"{type(layer).__name__} has no kernel"
     return None if chosen(name, layer) else "not named by `where`"
+
+
+def only_one(given: Mapping[str, Any], what: str) -> str | None:
+    """A sentence where several options are given of which only one can be; None where at most one is."""
+    named = [name for name, value in given.items() if value is not None]
+    return f"{' and '.join(named)}: give one {what}" if len(named) > 1 else None

@@ -16,6 +16,7 @@ from ..surgery import copying, cutting
 from ..surgery.selecting import Where, selector
 from ..types import Choice, Data
 from ._budgets import Ladder, at_ratio, removed, within
+from ._choosing import only_one
 from ._groups import Group, Grouped
 from ._importance import Importance, scores
 from ._measuring import measure_of
@@ -249,8 +250,7 @@ def _choice(name: str, layer: Any, treated: Iterable[str], left: Iterable[str]) 
 
 def contradiction(**given: Any) -> str | None:
     """What options contradict each other, as a sentence that begins with one; None where none do. Each alone is right."""
-    named = [name for name in _NAMES if given.get(name) is not None]
-    return f"{' and '.join(named)}: give one budget" if len(named) > 1 else None
+    return only_one({name: given.get(name) for name in _NAMES}, "budget")
 
 
 def nothing_to_cut(model: Any, planned: Planned) -> UnsupportedModel:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ..surgery import kernels
 from ..surgery.kernels import Kernel
 from ._centroids import centroids
 
 LARGEST = 256  # values that a kernel may have to be taken for a clustered one: int8 has no more
-_MOST_DIFFERENT = 0.98  # of what shares values, the share that may still be different
+MOST_DIFFERENT = 0.98  # of what shares values, the share that may still be different
 
 
 def layout(kernel: Kernel, per_channel: bool) -> tuple[tuple[int, ...], int]:
@@ -41,9 +43,9 @@ def found_in(kernel: Kernel) -> tuple[bool, np.ndarray] | None:
     rows = rows_of(kernel, True)
     of_rows = [np.unique(row[row != 0]) for row in rows]
     whole, weights = np.unique(np.concatenate(of_rows)), np.count_nonzero(rows)
-    by_channel = len(whole) > _MOST_DIFFERENT * sum(map(len, of_rows))
+    by_channel = len(whole) > MOST_DIFFERENT * sum(map(len, of_rows))
     values = of_rows if by_channel else [whole]
-    most = 0.5 if _is_rounded(whole) else _MOST_DIFFERENT
+    most = 0.5 if _is_rounded(whole) else MOST_DIFFERENT
     if len(whole) + (weights < rows.size) < 2 or max(map(len, values)) > LARGEST or sum(map(len, values)) > most * weights:
         return None
     return by_channel, _padded(values)
@@ -53,6 +55,11 @@ def _is_rounded(values: np.ndarray) -> bool:
     """Whether all values are such as half precision has: then some weights are equal by chance."""
     in_bfloat16 = not (values.astype("float32").view("uint32") & 0xFFFF).any()
     return in_bfloat16 or np.array_equal(values, values.astype("float16"))
+
+
+def in_layer(layer: Any) -> bool:
+    """Whether a layer has a kernel whose weights share values."""
+    return any(found_in(kernel) is not None for kernel in kernels.kernels_of(layer))
 
 
 def _padded(values: Sequence[np.ndarray]) -> np.ndarray:

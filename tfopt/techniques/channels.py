@@ -16,15 +16,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .. import bridge, options, tasks, training
+from .. import bridge, options, tasks
 from ..errors import OptionError
-from ..surgery import copying, kernels
+from ..surgery import copying
 from ..surgery.selecting import Where
 from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from ._importance import Importance
-from ._keeping import Kept
+from ._keeping import fit_keeping
 from ._planning import Budget, ChannelPlan, Planned, Scope, nothing_to_cut, rounds
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -163,6 +163,5 @@ def prune_channels(
         model = planned.model()
         if fit is not None:
             name = "prune_channels" if last else f"prune_channels, step {number + 1}"
-            callbacks = Kept(kernels.of_all(model.layers)).callbacks()  # of zeros and shared values that earlier steps have left
-            training.fit_in_place(model, data, replace(fit, epochs=epochs[number]), name=name, callbacks=callbacks, teaching=teaching)
+            fit_keeping(model, data, replace(fit, epochs=epochs[number]), name=name, teaching=teaching)
     return model

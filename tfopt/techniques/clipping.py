@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from .. import bridge, options, tasks, training
+from .. import bridge, options, tasks
 from ..errors import OptionError, UnsupportedModel
 from ..surgery import copying, kernels
 from ..surgery.kernels import Kernel
@@ -31,8 +31,8 @@ from ..surgery.selecting import Where, selector
 from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
-from ._choosing import left_alone
-from ._keeping import Kept
+from ._choosing import left_alone, only_one
+from ._keeping import fit_keeping
 
 PERCENTILE = 99.9  # where nothing else is asked for: one weight in a thousand of each kernel
 Percentile = Annotated[float, Field(gt=0, le=100)] | None
@@ -100,16 +100,14 @@ def clip_weights(
         from . import _tf_weights
 
         # What earlier steps have left is kept first: a bound laid over zeros and shared values leaves them so.
-        callbacks = Kept(kernels.of_all(model.layers)).callbacks()
-        callbacks.append(_tf_weights.Bounding([(kernel.variable, bound) for kernel, bound in bounds.values()]))
-        training.fit_in_place(model, data, fit, name="clip_weights", callbacks=callbacks, teaching=teaching)
+        bounding = _tf_weights.Bounding([(kernel.variable, bound) for kernel, bound in bounds.values()])
+        fit_keeping(model, data, fit, name="clip_weights", teaching=teaching, callbacks=[bounding])
     return model
 
 
 def contradiction(*, percentile: Percentile = None, limit: Amount = None, std: Amount = None, **_: Any) -> str | None:
     """What bounds contradict each other, as a sentence that begins with one; None where none do."""
-    given = [name for name, value in (("percentile", percentile), ("limit", limit), ("std", std)) if value is not None]
-    return f"{' and '.join(given)}: give one bound" if len(given) > 1 else None
+    return only_one({"percentile": percentile, "limit": limit, "std": std}, "bound")
 
 
 Bounded = list[tuple[Kernel, float]]
@@ -125,8 +123,10 @@ def _planned(
         found = kernels.kernels_of(layer)
         if reason := left_alone(name, layer, found, chosen):
             return Choice(name, False, reason), []
-        bounded = [(kernel, _bound(np.abs(kernel.matrix()), percentile, limit, std)) for kernel in found]
-        return Choice(name, True, "; ".join(_told(kernel, bound) for kernel, bound in bounded)), bounded
+        sizes = [np.abs(kernel.matrix()) for kernel in found]
+        bounds = [_bound(each, percentile, limit, std) for each in sizes]
+        told = [_told(kernel.name, each, bound) for kernel, each, bound in zip(found, sizes, bounds, strict=True)]
+        return Choice(name, True, "; ".join(told)), list(zip(found, bounds, strict=True))
 
     return [planned(name, layer) for name, layer in layers]
 
@@ -141,6 +141,5 @@ def _bound(sizes: np.ndarray, percentile: Percentile, limit: Amount, std: Amount
     return std * math.sqrt(np.mean(counted**2)) if std is not None else float(np.percentile(counted, percentile or PERCENTILE))
 
 
-def _told(kernel: Kernel, bound: float) -> str:
-    sizes = np.abs(kernel.matrix())
-    return f"{kernel.name}: |w| at most {bound:.3g}, {np.count_nonzero(sizes > bound):,} of {sizes.size:,} weights are beyond"
+def _told(name: str, sizes: np.ndarray, bound: float) -> str:
+    return f"{name}: |w| at most {bound:.3g}, {np.count_nonzero(sizes > bound):,} of {sizes.size:,} weights are beyond"

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .. import bridge, options, tasks, training
+from .. import bridge, options, tasks
 from ..errors import DataError, UnsupportedModel
-from ..surgery import copying, kernels
+from ..surgery import copying
 from ..teaching import ALPHA, HINT_WEIGHT, TEMPERATURE, Hints, Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
-from ._keeping import Kept
+from ._keeping import fit_keeping
 
 
 def plan(model: Any, **_: Any) -> tuple[Choice, ...]:
@@ -88,6 +88,5 @@ def distill(
         raise UnsupportedModel.of("distill", model, choices)
     if fit is not None:
         teaching = teaching_by(teacher, model, fit, temperature=temperature, alpha=alpha, hints=hints, hint_weight=hint_weight)
-        callbacks = Kept(kernels.of_all(model.layers)).callbacks()
-        training.fit_in_place(model, data, fit, name="distill", callbacks=callbacks, teaching=teaching)
+        fit_keeping(model, data, fit, name="distill", teaching=teaching)
     return model

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bridge, options, tasks, training
+from .. import bridge, options, tasks
 from ..errors import DataError, UnsupportedModel
 from ..surgery import Fate, Followed, copying, folding, kernels, operators, precision, rewriting
 from ..surgery.factors import Factors
@@ -36,7 +36,7 @@ from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from . import _correcting, _sharing
-from ._keeping import Kept
+from ._keeping import fit_keeping
 from ._ranges import equalizing
 
 
@@ -96,8 +96,7 @@ def equalize(
         _correcting.correct(ready, data)
     ready = _as_precise_as(model, ready, fates)
     if fit is not None:
-        callbacks = Kept(kernels.of_all(ready.layers)).callbacks()
-        training.fit_in_place(ready, data, fit, name="equalize", callbacks=callbacks, teaching=teaching)
+        fit_keeping(ready, data, fit, name="equalize", teaching=teaching)
     return ready
 
 

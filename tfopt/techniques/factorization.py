@@ -20,15 +20,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .. import bridge, options, tasks, training
+from .. import bridge, options, tasks
 from ..errors import OptionError, UnsupportedModel
-from ..surgery import copying, kernels
+from ..surgery import copying
 from ..surgery.selecting import Where
 from ..teaching import Teacher, teaching_by
 from ..tracing import record_plan
 from ..types import Choice, Data, Fit
 from ._apart import Planned
-from ._keeping import Kept
+from ._choosing import only_one
+from ._keeping import fit_keeping
 
 ENERGY = 0.9  # where nothing is asked for
 Rank = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
@@ -93,8 +94,7 @@ def factorize(
     teaching = teaching_by(teacher, model, fit)
     model = planned.model()
     if fit is not None:
-        callbacks = Kept(kernels.of_all(model.layers)).callbacks()  # of zeros and shared values that earlier steps have left
-        training.fit_in_place(model, data, fit, name="factorize", callbacks=callbacks, teaching=teaching)
+        fit_keeping(model, data, fit, name="factorize", teaching=teaching)
     return model
 
 
@@ -106,5 +106,4 @@ def _planned(model: Any, rank: Rank | None, energy: float | None, macs: float | 
 
 def contradiction(*, rank: Rank | None = None, energy: float | None = None, macs: float | None = None, **_: Any) -> str | None:
     """What options contradict each other, as a sentence that begins with one; None where none do. Each alone is right."""
-    named = [name for name, value in (("rank", rank), ("energy", energy), ("macs", macs)) if value is not None]
-    return f"{' and '.join(named)}: give one of them" if len(named) > 1 else None
+    return only_one({"rank": rank, "energy": energy, "macs": macs}, "of them")

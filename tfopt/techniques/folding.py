@@ -63,17 +63,12 @@ def fold(model: Any, data: Data | None = None) -> Any:
 def _folded(model: Any) -> tuple[Any, tuple[Choice, ...]]:
     model = precision.in_float32(model)
     with backend.seeded(0):  # initializers, whose numbers are thrown away
-        new, fates = simplified(model, shared=_shared, sparse=_sparse)
+        new, fates = simplified(model, shared=_sharing.in_layer, sparse=_sparse)
     taken: dict[str, list[str]] = {}
     for path, fate in fates.items():
         if fate.merged and fate.layers:
             taken.setdefault(fate.layers[0], []).append(path)
     return new, tuple(_choice(path, layer, fates[path], taken, new) for path, layer in copying.all_layers(model))
-
-
-def _shared(layer: Any) -> bool:
-    """Whether weights of it share values, as `cluster` leaves them."""
-    return any(_sharing.found_in(kernel) is not None for kernel in kernels.kernels_of(layer))
 
 
 def _sparse(layer: Any) -> bool:

@@ -139,7 +139,7 @@ def _normalized(model: Any, fit: Fit | None, per_axis: bool, preserve: str) -> t
         return per_axis and _quantizable.is_live(before, after)
 
     def shared(layer: Any) -> bool:
-        return preserve in ("auto", "clusters") and any(_sharing.found_in(kernel) for kernel in kernels.kernels_of(layer))
+        return preserve in ("auto", "clusters") and _sharing.in_layer(layer)
 
     return normalized(model, live=live, inline=_quantizable.may_stay_inside, shared=shared, deploy=fit is None)
 
