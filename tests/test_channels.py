@@ -14,6 +14,7 @@ import tfopt
 from tfopt import backend, bridge
 from tfopt.errors import OptionError, UnsupportedModel
 from tfopt.surgery import copying, cutting
+from tfopt.techniques import _planning
 from tfopt.techniques._groups import Grouped
 
 # ---- the law: the small model gives what the large one gives with its channels silenced
@@ -344,6 +345,35 @@ def test_a_budget_of_time_needs_a_model_that_converts():
     series = tfopt.datasets.arrays(x=np.random.random((200, 8, 8)).astype("float32"), y=np.arange(200) % 4, name="series")
     with pytest.raises(tfopt.errors.ConversionError, match="gru to int8: the converter crashed"):
         tfopt.prune_channels(tfopt.models.gru(series.input_shape, 4), series, latency_ms=1.0, fit=tfopt.Fit(epochs=500))
+
+
+def test_a_residual_stream_keeps_more_than_what_a_block_has_for_itself():
+    plan = tfopt.plan_channels(tfopt.models.resnet((32, 32, 3), 10), macs=0.5)
+    left = {group.name: group.after / group.before for group in plan.groups}
+    assert left["stem"] > left["stack1_block1_conv1"]
+    assert all(left[f"stack{number}_block1_conv2"] > left[f"stack{number}_block1_conv1"] for number in (2, 3))
+
+
+@pytest.mark.parametrize("share", [0.8, 0.6, 0.4])
+def test_a_budget_of_time_is_met_closely_where_time_falls_in_jumps(digits, monkeypatch, share):
+    """With a clock of its own, as each clock of the machine tells something else: kernels that work on eight channels at a time."""
+
+    def time_of(model):
+        convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
+        return sum(
+            np.prod(layer.output_shape[1:3]) * np.prod(layer.kernel.shape[:3]) * -(-layer.filters // 8) for layer in convolutions
+        ).item()
+
+    monkeypatch.setattr(_planning, "measure_of", lambda *_: time_of)
+    model = tfopt.models.resnet(digits.input_shape, digits.num_classes)
+    budget = share * time_of(model)
+    planned = _planning.Planned(model, digits, _planning.Budget("latency_ms", budget), "l2", "global", None, None)
+    assert time_of(planned.model()) <= budget
+    if time_of(planned.model()) < 0.9 * budget:
+        for group in range(len(planned.kept)):
+            if (level := planned.ladder.above(group)) is not None:
+                more = [*planned.kept[:group], level, *planned.kept[group + 1 :]]
+                assert time_of(planned.model(more)) > budget
 
 
 @pytest.mark.slow

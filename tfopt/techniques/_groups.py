@@ -39,6 +39,11 @@ class Group:
     def __len__(self) -> int:
         return len(self.channels)
 
+    @property
+    def layers(self) -> int:
+        """How many layers make or read the channels by a kernel."""
+        return len({id(slot.layer) for slot in self.slots if kernels.name_of(slot.variable) in kernels.NAMES})
+
 
 class Grouped:
     """The groups of a model.

@@ -23,6 +23,7 @@ from ._measuring import measure_of
 
 Scope = Literal["global", "uniform"]
 _NAMES = {"keep": "channels", "macs": "MACs", "parameters": "parameters", "bytes": "bytes", "latency_ms": "ms"}
+_CLOSE = 0.9  # of a budget of time; nearer to it two measurements of one file may differ
 _COSTS = {"keep": "keep", "macs": "macs", "parameters": "parameters", "bytes": "parameters", "latency_ms": "macs"}  # counted on the way
 
 
@@ -196,6 +197,12 @@ class Planned:
                 known[tuple(kept)] = measure(self.model(kept))
             return known[tuple(kept)]
 
+        def closer(kept: Sequence[int]) -> bool:
+            nonlocal best
+            fits = measured(best) < _CLOSE * budget.amount and measured(kept) <= budget.amount
+            best = list(kept) if fits else best
+            return fits
+
         full = list(ladder.kept)
         if measured(full) <= budget.amount:
             return
@@ -209,9 +216,11 @@ class Planned:
                 break
             low, high, best = ((low + high) / 2, high, list(ladder.kept)) if fits else (low, (low + high) / 2, best)
         ladder.kept = best
-        if budget.name == "bytes":  # time is not that exact
+        if budget.name == "bytes":
             spare = ladder.cost + budget.amount - measured(best)  # an int8 parameter takes a byte or more
             ladder.refill(lambda kept: ladder.cost_of(kept) <= spare and measured(kept) <= budget.amount)
+        else:  # kernels work on several channels at a time, so time falls in jumps, which the way of all groups together may have missed
+            ladder.refill(closer)
 
     def _check_data(self, budget: Budget) -> None:
         if self.data is None:

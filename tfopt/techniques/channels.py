@@ -4,7 +4,8 @@ Channels that an Add, a Concatenate or a shared layer couples go together (`surg
 importance are cut; how many of each group, so that the budget is met at the least loss, is decided one small step after the other: the
 next one down is the step that loses least importance for each multiply-accumulate (or parameter, or byte) that it saves, with the
 savings as they are at that point. What it loses is told in shares of what its group has left, since scores from weights compare only
-inside a group; "taylor" estimates what the loss itself becomes. With `scope="uniform"` each group keeps the same share instead.
+inside a group, times the layers that compute with them; "taylor" estimates what the loss itself becomes. With `scope="uniform"` each
+group keeps the same share instead.
 
 Groups: Fang et al. 2023, "DepGraph" (arXiv:2301.12900). Importance by gain for cost: Molchanov et al. 2019 (arXiv:1906.10771).
 """
