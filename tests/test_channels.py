@@ -347,6 +347,17 @@ def test_a_budget_of_time_needs_a_model_that_converts():
         tfopt.prune_channels(tfopt.models.gru(series.input_shape, 4), series, latency_ms=1.0, fit=tfopt.Fit(epochs=500))
 
 
+def test_random_channels_are_drawn_by_the_seed_of_the_fit(digits):
+    model = nets.randomized(tfopt.models.mlp(digits.input_shape, digits.num_classes))
+
+    def first_kernel(seed):
+        fit = tfopt.Fit(epochs=1, batch_size=512, learning_rate=1e-9, seed=seed)
+        return tfopt.prune_channels(model, digits, keep=0.5, importance="random", fit=fit).get_layer("dense1").kernel.numpy()
+
+    np.testing.assert_allclose(first_kernel(1), first_kernel(1), atol=1e-6)
+    assert np.abs(first_kernel(1) - first_kernel(2)).max() > 0.1
+
+
 def test_a_residual_stream_keeps_more_than_what_a_block_has_for_itself():
     plan = tfopt.plan_channels(tfopt.models.resnet((32, 32, 3), 10), macs=0.5)
     left = {group.name: group.after / group.before for group in plan.groups}

@@ -19,7 +19,7 @@ ON_DATA = ("taylor", "activation")
 _EXAMPLES, _BATCH = 512, 16
 
 
-def scores(grouped: Grouped, importance: Importance, data: Data | None, seed: int = 0) -> list[np.ndarray]:
+def scores(grouped: Grouped, importance: Importance, data: Data | None, seed: int) -> list[np.ndarray]:
     """A score for each channel of each group, 1 on average in a group; by "taylor" they are estimates of how the loss changes instead.
 
     Raises:

@@ -118,13 +118,21 @@ class Planned:
     """
 
     def __init__(
-        self, model: Any, data: Data | None, budget: Budget, importance: Importance, scope: Scope, multiple_of: int | None, where: Where
+        self,
+        model: Any,
+        data: Data | None,
+        budget: Budget,
+        importance: Importance,
+        scope: Scope,
+        multiple_of: int | None,
+        where: Where,
+        seed: int = 0,
     ):
         self.grouped, self.data = Grouped(model), data
         self._reasons = _reasons(self.grouped, where)
         self.counted = _COSTS[budget.name]
         self.free = [reason is None for reason in self._reasons]
-        self.scores = scores(self.grouped, importance, data)
+        self.scores = scores(self.grouped, importance, data, seed)
         self.ladder = Ladder(self.grouped, self.scores, self.free, multiple_of, self.counted, importance != "taylor")
         self._meet(budget, scope)
 

@@ -125,7 +125,7 @@ def prune_channels(
         machine, found by converting and measuring. They need data.
       importance: "l2" or "l1": the size of the weights that make a channel; "bn_scale": of its BatchNorm; "geometric_median": how
         different it is from the others of its layer; "taylor": how the loss on training examples would change; "activation": how large
-        it is on calibration examples; "random": the control.
+        it is on calibration examples; "random": the control, drawn by the fit's seed.
       scope: "global": the layers that lose least for what they save give most; "uniform": each gives the same share.
       multiple_of: what is kept of a layer is a multiple of it (or all); None for 8 in layers of 32 channels or more, 4 of 16 or more.
       steps: in how many rounds, each but the last with half of the fit's epochs shared between them, the last with the other half.
@@ -151,7 +151,8 @@ def prune_channels(
         tasks.check_fits(model, data)
     if steps > 1 and (fit is None or fit.epochs < steps):
         raise OptionError(f"steps = {steps}: needs a fit of as many epochs or more; after each step the model is trained")
-    planned = Planned(model, data, budget, importance, scope, multiple_of, where)
+    seed = fit.seed if fit is not None else 0
+    planned = Planned(model, data, budget, importance, scope, multiple_of, where, seed)
     record_plan("prune_channels", planned.choices())
     if not any(planned.free):
         raise nothing_to_cut(model, planned)
@@ -160,7 +161,7 @@ def prune_channels(
     for number, amount in enumerate(planned.amounts(steps)):
         last = number == steps - 1
         if steps > 1:
-            planned = Planned(model, data, budget if last else amount, importance, scope, multiple_of, where)
+            planned = Planned(model, data, budget if last else amount, importance, scope, multiple_of, where, seed)
         model = planned.model()
         if fit is not None:
             name = "prune_channels" if last else f"prune_channels, step {number + 1}"
