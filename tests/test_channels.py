@@ -378,7 +378,7 @@ def test_a_budget_of_time_is_met_closely_where_time_falls_in_jumps(digits, monke
     monkeypatch.setattr(_planning, "measure_of", lambda *_: time_of)
     model = tfopt.models.resnet(digits.input_shape, digits.num_classes)
     budget = share * time_of(model)
-    planned = _planning.Planned(model, digits, _planning.Budget("latency_ms", budget), "l2", "global", None, None)
+    planned = _planning.Planned(model, digits, _planning.Budget.of({"latency_ms": budget}), "l2", "global", None, None).met()
     assert time_of(planned.model()) <= budget
     if time_of(planned.model()) < 0.9 * budget:
         for group in range(len(planned.kept)):

@@ -15,7 +15,7 @@ from ..errors import OptionError, UnsupportedModel
 from ..surgery import copying, cutting
 from ..surgery.selecting import Where, selector
 from ..types import Choice, Data
-from ._budgets import Ladder, at_ratio, removed, within
+from ._budgets import KERNELS, MULTIPLES, Ladder, Multiples, at_ratio, levels_of, removed, within
 from ._choosing import only_one
 from ._groups import Group, Grouped
 from ._importance import Importance, scores
@@ -34,11 +34,13 @@ class Budget:
     Attributes:
       name: of the option: "keep", "macs", "parameters", "bytes" or "latency_ms".
       amount: so much; of the first three, below 1 and for "keep" always, as a share of what the model has, unless it is `absolute`.
+      multiples: of how many channels layers keep multiples.
     """
 
     name: str
     amount: float
     absolute: bool = False
+    multiples: Multiples = MULTIPLES
 
     @classmethod
     def of(cls, given: Mapping[str, float | None]) -> Budget:
@@ -50,7 +52,8 @@ class Budget:
         named = {name: amount for name, amount in given.items() if name in _NAMES and amount is not None}
         if len(named) > 1:
             raise OptionError(f"prune_channels: {contradiction(**given)}")
-        return cls(*next(iter(named.items()), ("keep", 0.5)))
+        name, amount = next(iter(named.items()), ("keep", 0.5))
+        return cls(name, amount, multiples=KERNELS if name == "latency_ms" else MULTIPLES)
 
     @property
     def measured(self) -> bool:
@@ -128,13 +131,17 @@ class Planned:
         where: Where,
         seed: int = 0,
     ):
+        self.budget, self.scope = budget, scope
         self.grouped, self.data = Grouped(model), data
         self._reasons = _reasons(self.grouped, where)
         self.counted = _COSTS[budget.name]
         self.free = [reason is None for reason in self._reasons]
         self.scores = scores(self.grouped, importance, data, seed)
-        self.ladder = Ladder(self.grouped, self.scores, self.free, multiple_of, self.counted, importance != "taylor")
-        self._meet(budget, scope)
+        levels = [
+            levels_of(group, multiple_of, budget.multiples) if may else [len(group)]
+            for group, may in zip(self.grouped.groups, self.free, strict=True)
+        ]
+        self.ladder = Ladder(self.grouped, self.scores, self.free, levels, self.counted, importance != "taylor")
 
     @property
     def kept(self) -> list[int]:
@@ -143,7 +150,10 @@ class Planned:
     def amounts(self, steps: int) -> list[Budget]:
         """What is left after each step on the way to what is kept, each taking the same share of what was there."""
         full, target = self.ladder.cost_of([len(group) for group in self.grouped.groups]), self.ladder.cost
-        return [Budget(self.counted, full * math.pow(target / full, (number + 1) / steps), absolute=True) for number in range(steps)]
+        return [
+            Budget(self.counted, full * math.pow(target / full, (number + 1) / steps), True, self.budget.multiples)
+            for number in range(steps)
+        ]
 
     def model(self, kept: Sequence[int] | None = None) -> Any:
         """The model with so many channels of each group."""
@@ -172,17 +182,22 @@ class Planned:
         parameters, macs = ((round(costs.total(what, costs.full)), round(costs.total(what, self.kept))) for what in ("parameters", "macs"))
         return ChannelPlan(tuple(groups), parameters, macs)
 
-    def check_measured(self, budget: Budget) -> None:
+    def check_measured(self) -> None:
         """Raises OptionError where not even the fewest channels meet a budget of the file, or there is no data to convert with."""
-        self._check_data(budget)
-        _check(budget, budget.amount, measure_of(budget.name, self.grouped.model, self.data)(self.model(self.ladder.least)))
+        self._check_data()
+        measure = measure_of(self.budget.name, self.grouped.model, self.data)
+        _check(self.budget, self.budget.amount, measure(self.model(self.ladder.least)))
 
-    def _meet(self, budget: Budget, scope: Scope) -> None:
-        ladder = self.ladder
-        if not any(self.free):
-            return
+    def met(self) -> Planned:
+        """Itself, with as many channels as the budget has room for."""
+        if any(self.free):
+            self._meet()
+        return self
+
+    def _meet(self) -> None:
+        ladder, budget, scope = self.ladder, self.budget, self.scope
         if budget.measured:
-            self._meet_measured(budget, scope)
+            self._meet_measured()
         elif budget.name == "keep" and scope == "uniform" and not budget.absolute:
             ladder.kept = at_ratio(ladder, budget.amount)
         else:
@@ -194,10 +209,11 @@ class Planned:
             _check(budget, target, least)
             within(ladder, target, scope)
 
-    def _meet_measured(self, budget: Budget, scope: Scope) -> None:
+    def _meet_measured(self) -> None:
         """By bisection between all channels and the fewest, over the cost that goes with it; then steps back up that still fit."""
-        self._check_data(budget)
-        measure, ladder = measure_of(budget.name, self.grouped.model, self.data), self.ladder
+        self._check_data()
+        budget, ladder = self.budget, self.ladder
+        measure = measure_of(budget.name, self.grouped.model, self.data)
         known: dict[tuple[int, ...], float] = {}
 
         def measured(kept: Sequence[int]) -> float:
@@ -218,7 +234,7 @@ class Planned:
         low, high, best = ladder.cost_of(ladder.least), ladder.cost, ladder.least
         while high - low > 1e-3 * high:
             ladder.kept = list(full)
-            within(ladder, (low + high) / 2, scope)
+            within(ladder, (low + high) / 2, self.scope)
             fits = measured(ladder.kept) <= budget.amount
             if fits and ladder.cost_of(best) == ladder.cost:
                 break
@@ -230,9 +246,11 @@ class Planned:
         else:  # kernels work on several channels at a time, so time falls in jumps, which the way of all groups together may have missed
             ladder.refill(closer)
 
-    def _check_data(self, budget: Budget) -> None:
+    def _check_data(self) -> None:
         if self.data is None:
-            raise OptionError(f"{budget.name} = {budget.amount:g}: is measured on the int8 file, whose ranges need data; give data")
+            raise OptionError(
+                f"{self.budget.name} = {self.budget.amount:g}: is measured on the int8 file, whose ranges need data; give data"
+            )
 
 
 def _check(budget: Budget, target: float, least: float) -> None:

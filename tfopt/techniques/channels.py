@@ -62,7 +62,7 @@ def plan_channels(
     copying.check_supported(model)
     if data is not None:
         tasks.check_fits(model, data)
-    return Planned(model, data, budget, importance, scope, multiple_of, where).told()
+    return Planned(model, data, budget, importance, scope, multiple_of, where).met().told()
 
 
 def plan(
@@ -78,7 +78,7 @@ def plan(
 ) -> tuple[Choice, ...]:
     """Which layers `prune_channels` will treat: those that make or read channels that are cut, by the size of their weights."""
     budget = Budget.of({"keep": keep, "macs": macs, "parameters": parameters})
-    return Planned(bridge.plain(model), None, budget, "l2", scope, multiple_of, where).choices()
+    return Planned(bridge.plain(model), None, budget, "l2", scope, multiple_of, where).met().choices()
 
 
 def check_budget(model: Any, data: Data, *, multiple_of: int | None = None, where: Where = None, **given: Any) -> None:
@@ -90,7 +90,7 @@ def check_budget(model: Any, data: Data, *, multiple_of: int | None = None, wher
     """
     budget = Budget.of(given)
     if budget.measured:
-        Planned(bridge.plain(model), data, Budget("keep", 1.0), "l2", "global", multiple_of, where).check_measured(budget)
+        Planned(bridge.plain(model), data, budget, "l2", "global", multiple_of, where).check_measured()
     else:
         plan(model, multiple_of=multiple_of, where=where, **given)
 
@@ -127,7 +127,8 @@ def prune_channels(
         different it is from the others of its layer; "taylor": how the loss on training examples would change; "activation": how large
         it is on calibration examples; "random": the control, drawn by the fit's seed.
       scope: "global": the layers that lose least for what they save give most; "uniform": each gives the same share.
-      multiple_of: what is kept of a layer is a multiple of it (or all); None for 8 in layers of 32 channels or more, 4 of 16 or more.
+      multiple_of: what is kept of a layer is a multiple of it (or all); None for 8 in layers of 32 channels or more and 4 of 16 or more,
+        with a budget of time for 16 and 8.
       steps: in how many rounds, each but the last with half of the fit's epochs shared between them, the last with the other half.
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; coupled layers are cut where all
         that make the channels are named.
@@ -152,7 +153,7 @@ def prune_channels(
     if steps > 1 and (fit is None or fit.epochs < steps):
         raise OptionError(f"steps = {steps}: needs a fit of as many epochs or more; after each step the model is trained")
     seed = fit.seed if fit is not None else 0
-    planned = Planned(model, data, budget, importance, scope, multiple_of, where, seed)
+    planned = Planned(model, data, budget, importance, scope, multiple_of, where, seed).met()
     record_plan("prune_channels", planned.choices())
     if not any(planned.free):
         raise nothing_to_cut(model, planned)
@@ -161,7 +162,7 @@ def prune_channels(
     for number, amount in enumerate(planned.amounts(steps)):
         last = number == steps - 1
         if steps > 1:
-            planned = Planned(model, data, budget if last else amount, importance, scope, multiple_of, where, seed)
+            planned = Planned(model, data, budget if last else amount, importance, scope, multiple_of, where, seed).met()
         model = planned.model()
         if fit is not None:
             name = "prune_channels" if last else f"prune_channels, step {number + 1}"
