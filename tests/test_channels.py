@@ -380,6 +380,8 @@ def test_a_budget_of_time_is_met_closely_where_time_falls_in_jumps(digits, monke
     budget = share * time_of(model)
     planned = _planning.Planned(model, digits, _planning.Budget.of({"latency_ms": budget}), "l2", "global", None, None).met()
     assert time_of(planned.model()) <= budget
+    for group, kept in zip(planned.grouped.groups, planned.kept, strict=True):
+        assert kept in (len(group), 8) or kept % 16 == 0
     if time_of(planned.model()) < 0.9 * budget:
         for group in range(len(planned.kept)):
             if (level := planned.ladder.above(group)) is not None:
