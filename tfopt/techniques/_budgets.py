@@ -11,12 +11,12 @@ import numpy as np
 from ._groups import Group, Grouped, Term
 
 Kept = list[int]
-Multiples = Sequence[tuple[int, int]]  # in layers of so many channels or more, a multiple of so many
+Multiples = Sequence[tuple[int, int, int]]  # in layers of so many channels or more a multiple of so many stays, or so few
 
-MULTIPLES: Multiples = ((32, 8), (16, 4))
+MULTIPLES: Multiples = ((32, 8, 8), (16, 4, 4))
 # For time. XNNPACK's int8 kernels compute 16 channels at a time with AVX512-VNNI and ARM's dot product, 8 with AVX2. On VNNI a ResNet-8
 # cut to layers of 4, 8 and 12 channels took 0.70 of the time with 0.25 of the MACs; half of the channels inside each block 0.74 with 0.53.
-KERNELS: Multiples = ((32, 16), (16, 8))
+KERNELS: Multiples = ((16, 16, 8),)
 
 
 class Ladder:
@@ -136,18 +136,13 @@ def _terms(grouped: Grouped, free: Sequence[bool]) -> list[Term]:
     return [Term(1.0, ((0, {index: group.each}),)) for index, (group, may) in enumerate(zip(grouped.groups, free, strict=True)) if may]
 
 
-def multiple_for(group: Group, multiple_of: int | None, multiples: Multiples) -> int:
-    """Of how many channels what is kept of a group should be a multiple."""
-    if multiple_of is None:
-        multiple_of = next((multiple for least, multiple in multiples if group.each * len(group) >= least), 1)
-    return multiple_of // math.gcd(multiple_of, group.each)
-
-
 def levels_of(group: Group, multiple_of: int | None, multiples: Multiples) -> list[int]:
-    """How many channels a group may have: all; then, downwards, the multiples below, the smallest of which is the floor."""
-    multiple = multiple_for(group, multiple_of, multiples)
-    below = range((len(group) - 1) // multiple * multiple, 0, -multiple)
-    return [len(group), *below]
+    """How many channels a group may have, downwards: all, the multiples below, and the fewest."""
+    chosen = ((0, multiple_of, multiple_of),) if multiple_of is not None else (*multiples, (0, 1, 1))
+    places = next((multiple, fewest) for least, multiple, fewest in chosen if group.each * len(group) >= least)
+    multiple, fewest = (count // math.gcd(count, group.each) for count in places)
+    found = {len(group), *range(multiple, len(group), multiple), min(fewest, len(group))}
+    return sorted(found, reverse=True)
 
 
 def at_ratio(ladder: Ladder, ratio: float) -> Kept:

@@ -128,7 +128,7 @@ def prune_channels(
         it is on calibration examples; "random": the control, drawn by the fit's seed.
       scope: "global": the layers that lose least for what they save give most; "uniform": each gives the same share.
       multiple_of: what is kept of a layer is a multiple of it (or all); None for 8 in layers of 32 channels or more and 4 of 16 or more,
-        with a budget of time for 16 and 8.
+        with a budget of time for 16 in both, or 8 channels.
       steps: in how many rounds, each but the last with half of the fit's epochs shared between them, the last with the other half.
       where: which layers: a name pattern, a class name, a list of them, or a predicate on the layer; coupled layers are cut where all
         that make the channels are named.
