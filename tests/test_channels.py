@@ -358,6 +358,12 @@ def test_random_channels_are_drawn_by_the_seed_of_the_fit(digits):
     assert np.abs(first_kernel(1) - first_kernel(2)).max() > 0.1
 
 
+def test_a_uniform_plan_keeps_about_the_same_share_of_each_group(resnet):
+    plan = tfopt.plan_channels(resnet, macs=0.5, scope="uniform")
+    shares = [group.after / group.before for group in plan.groups if group.reason is None]
+    assert max(shares) - min(shares) <= 0.25  # a step of a layer of 16 channels
+
+
 def test_a_residual_stream_keeps_more_than_what_a_block_has_for_itself():
     plan = tfopt.plan_channels(tfopt.models.resnet((32, 32, 3), 10), macs=0.5)
     left = {group.name: group.after / group.before for group in plan.groups}

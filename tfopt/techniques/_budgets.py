@@ -90,19 +90,21 @@ class Ladder:
             if (level := self.next(group)) is not None:
                 heapq.heappush(heap, (self.price(group, level), group))
 
-    def refill(self, fits: Callable[[Kept], bool]) -> None:
-        """Takes steps back, those that lose most first, as long as what is kept still fits."""
+    def refill(self, fits: Callable[[Kept], bool], scope: str) -> None:
+        """Takes steps back as long as what is kept still fits: those that lose most first, or of the groups with the smallest shares."""
         while True:
             steps = [(group, level) for group in range(len(self.levels)) if (level := self.above(group)) is not None]
-            prices = [self._price_of_return(group, level) for group, level in steps]
-            for place in sorted(range(len(steps)), key=lambda place: -prices[place]):
-                group, level = steps[place]
+            first = self._price_of_return if scope == "global" else self._share_cut
+            for group, level in sorted(steps, key=lambda step: first(*step), reverse=True):
                 before, self.kept[group] = self.kept[group], level
                 if fits(self.kept):
                     break
                 self.kept[group] = before
             else:
                 return
+
+    def _share_cut(self, group: int, level: int) -> float:
+        return 1 - level / self.levels[group][0]
 
     def _price_of_return(self, group: int, level: int) -> float:
         full = self.levels[group][0]
@@ -160,7 +162,7 @@ def within(ladder: Ladder, target: float, scope: str) -> None:
         ratios = sorted({level / levels[0] for levels in ladder.levels for level in levels})
         fitting = [ratio for ratio in ratios if ladder.cost_of(_below(ladder, ratio)) <= target]
         ladder.kept = _below(ladder, fitting[-1] if fitting else 0)
-    ladder.refill(lambda kept: ladder.cost_of(kept) <= target)
+    ladder.refill(lambda kept: ladder.cost_of(kept) <= target, scope)
 
 
 def _below(ladder: Ladder, ratio: float) -> Kept:

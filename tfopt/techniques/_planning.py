@@ -242,9 +242,9 @@ class Planned:
         ladder.kept = best
         if budget.name == "bytes":
             spare = ladder.cost + budget.amount - measured(best)  # an int8 parameter takes a byte or more
-            ladder.refill(lambda kept: ladder.cost_of(kept) <= spare and measured(kept) <= budget.amount)
+            ladder.refill(lambda kept: ladder.cost_of(kept) <= spare and measured(kept) <= budget.amount, self.scope)
         else:  # kernels work on several channels at a time, so time falls in jumps, which the way of all groups together may have missed
-            ladder.refill(closer)
+            ladder.refill(closer, self.scope)
 
     def _check_data(self) -> None:
         if self.data is None:
