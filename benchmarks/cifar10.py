@@ -49,6 +49,7 @@ PRUNED = {
     "bytes 0.54": {"bytes": 0.54},
     "time 0.77": {"latency_ms": 0.77},
     "4 bits, parameters 0.87": {"parameters": 0.87, **FEWER_BITS},
+    "4 bits, parameters 0.20": {"parameters": 0.20, **FEWER_BITS},
 }
 
 
